@@ -1,0 +1,1 @@
+//! The engine of rainband without Python, sockets, clocks or threads.
