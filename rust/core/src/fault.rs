@@ -1,0 +1,72 @@
+//! Planted one-line faults, for the tests that must catch them. Test only: without the feature `fault` [`planted`] is a
+//! constant `false` and the compiler removes every trace.
+
+/// A fault that a property test must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fault {
+    /// No fault.
+    None = 0,
+    /// `emit`: an edge id is XORed into every anchor that carries the root.
+    EdgeIntoEveryAnchor,
+    /// `emit`: the mixer works without the key of its run and task.
+    MixWithoutKey,
+    /// `emit`: the second delivery of a fan-out gets no edge.
+    FanOutEdgeSkipped,
+    /// `emit`: an acked tuple reports only its own edge, not its children's.
+    ChildrenForgotten,
+    /// `ledger`: one tracking id for all attempts of a root.
+    OneIdForAllAttempts,
+    /// `ledger`: an attempt that failed goes on taking acks.
+    AckAfterFail,
+    /// `ledger`: an ack of an unknown attempt is applied to whatever is in its slot.
+    SlotWithoutSequence,
+    /// `ledger`: the retry keeps the sum of the attempt before.
+    SumKeptOnRetry,
+    /// `ledger`: a resolved root's record is thrown away.
+    RecordDropped,
+    /// `frontier`: the position moves past an unresolved root.
+    PositionTooFar,
+    /// `route`: `all` leaves out the last task.
+    AllSkipsLast,
+    /// `route`: fields grouping uses the hash without the group table.
+    FieldsByRemainder,
+    /// `route`: shuffle starts over instead of going round.
+    ShuffleSticks,
+    /// `queue`: the rest of a partly accepted batch is lost.
+    PayloadDropped,
+    /// `queue`: a push into an empty queue does not wake.
+    WakeLost,
+    /// `queue`: producers that wait for room are not woken.
+    RoomNotTold,
+    /// `signal`: end-of-stream while tuples are held.
+    EndWhileHeld,
+    /// `signal`: end-of-stream after the first input ended.
+    EndAfterFirst,
+    /// `signal`: flush never again after the first time.
+    FlushOnce,
+    /// `signal`: a cycle is over after one round.
+    CycleAfterOneRound,
+}
+
+#[cfg(feature = "fault")]
+static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Plants `fault` in this process until the next call.
+#[cfg(feature = "fault")]
+pub fn plant(fault: Fault) {
+    PLANTED.store(fault as u8, std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Whether `fault` is planted.
+#[cfg(feature = "fault")]
+pub fn planted(fault: Fault) -> bool {
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == fault as u8
+}
+
+/// Whether `fault` is planted: never, in this build.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub const fn planted(_fault: Fault) -> bool {
+    false
+}

@@ -1,0 +1,281 @@
+//! Stage 4 of 8: what waits for one task. Many producers, one consumer, a short lock.
+//!
+//! A queue holds batches and signals in the order they were pushed. `capacity` counts tuples from the push until the consumer
+//! *releases* them after the work, so that a consumer that takes a batch does not invite the next before it is done. A push
+//! that finds no room takes what fits and leaves the rest with the producer, in order. Nothing here blocks: a producer that
+//! wants to wait leaves its waker with [`Queue::wait_for_room`] and parks in its own way; whoever makes room wakes it. That is
+//! what lets the door detach from Python first, and loom check the protocol.
+//!
+//! Two lanes are never refused: signals, and pushes over back edges ([`Queue::push_loop`]), which are bounded by `loop_bytes`
+//! instead.
+//!
+//! Producers are woken when half of the capacity is free rather than at the first free place; else producer and consumer take
+//! turns with every batch. With capacity 1, half is 0: the queue must be empty.
+
+use std::collections::VecDeque;
+
+use crate::fault::{Fault, planted};
+use crate::signal::Signal;
+use crate::sync::{AtomicBool, Mutex, Ordering, lock};
+use crate::tuple::Envelope;
+
+/// Tuples per batch at most.
+pub const BATCH: usize = 64;
+
+/// Wakes a thread that parked, or makes its next park return at once.
+pub trait Wake: Clone {
+    /// Called outside of the queue's lock.
+    fn wake(&self);
+}
+
+/// What the consumer takes.
+#[derive(Debug)]
+pub enum Entry<P> {
+    /// Up to [`BATCH`] tuples of one or several producers.
+    Batch(Vec<Envelope<P>>),
+    /// A signal, behind all that its sender had pushed before.
+    Signal(Signal),
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// All of it was taken.
+    Done,
+    /// There was not room for all; the rest is still the producer's.
+    Full,
+    /// The consumer is gone; all of it is still the producer's.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Inner<P, W> {
+    entries: VecDeque<Entry<P>>,
+    /// Tuples that were pushed and not released, and their bytes; those that came over back edges apart.
+    items: usize,
+    bytes: u64,
+    loop_bytes: u64,
+    waiting: Vec<W>,
+    spare: Vec<Vec<Envelope<P>>>,
+    closed: bool,
+}
+
+/// The inbox of one task.
+#[derive(Debug)]
+pub struct Queue<P, W> {
+    inner: Mutex<Inner<P, W>>,
+    full: AtomicBool,
+    consumer: W,
+    capacity: usize,
+    byte_capacity: u64,
+}
+
+impl<P, W: Wake> Queue<P, W> {
+    /// A queue for at most `capacity` tuples of `byte_capacity` bytes together; a single tuple larger than that is let in when
+    /// the queue is empty. `consumer` is woken when something arrives in an empty queue.
+    pub fn new(capacity: usize, byte_capacity: u64, consumer: W) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                entries: VecDeque::new(),
+                items: 0,
+                bytes: 0,
+                loop_bytes: 0,
+                waiting: Vec::new(),
+                spare: Vec::new(),
+                closed: false,
+            }),
+            full: AtomicBool::new(false),
+            consumer,
+            capacity: capacity.max(1),
+            byte_capacity: byte_capacity.max(1),
+        }
+    }
+
+    /// Takes from the front of `batch` as much as there is room for.
+    pub fn push(&self, batch: &mut Vec<Envelope<P>>) -> Push {
+        if batch.is_empty() {
+            return Push::Done;
+        }
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Push::Closed;
+        }
+        let room = self.room(&inner, batch);
+        let was_empty = inner.entries.is_empty();
+        if room == batch.len() {
+            inner.items += room;
+            inner.bytes += batch.iter().map(|e| u64::from(e.bytes)).sum::<u64>();
+            inner.append(batch);
+        } else if room > 0 {
+            let rest = batch.split_off(room);
+            inner.items += room;
+            inner.bytes += batch.iter().map(|e| u64::from(e.bytes)).sum::<u64>();
+            inner.append(batch);
+            batch.clear();
+            if planted(Fault::PayloadDropped) {
+                drop(rest);
+            } else {
+                batch.extend(rest);
+            }
+        }
+        self.note_full(&inner);
+        drop(inner);
+        if was_empty && room > 0 && !planted(Fault::WakeLost) {
+            self.consumer.wake();
+        }
+        if batch.is_empty() { Push::Done } else { Push::Full }
+    }
+
+    fn room(&self, inner: &Inner<P, W>, batch: &[Envelope<P>]) -> usize {
+        let by_count = self.capacity.saturating_sub(inner.items).min(batch.len());
+        let mut bytes = inner.bytes;
+        let mut fits = 0;
+        for envelope in &batch[..by_count] {
+            bytes += u64::from(envelope.bytes);
+            if bytes > self.byte_capacity && (inner.items + fits) > 0 {
+                break;
+            }
+            fits += 1;
+        }
+        fits
+    }
+
+    /// Takes all of `batch` whatever is waiting already, as long as what came this way stays within `limit` bytes; the rest
+    /// stays in `batch` and is the caller's to fail.
+    pub fn push_loop(&self, batch: &mut Vec<Envelope<P>>, limit: u64) -> Push {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Push::Closed;
+        }
+        let was_empty = inner.entries.is_empty();
+        let mut fits = 0;
+        for envelope in batch.iter() {
+            if inner.loop_bytes + u64::from(envelope.bytes) > limit {
+                break;
+            }
+            inner.loop_bytes += u64::from(envelope.bytes);
+            fits += 1;
+        }
+        let rest = batch.split_off(fits);
+        inner.append(batch);
+        batch.clear();
+        batch.extend(rest);
+        drop(inner);
+        if was_empty && fits > 0 {
+            self.consumer.wake();
+        }
+        if batch.is_empty() { Push::Done } else { Push::Full }
+    }
+
+    /// Puts a signal behind all that was pushed before. Never refused; a closed queue ignores it.
+    pub fn signal(&self, signal: Signal) {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return;
+        }
+        let was_empty = inner.entries.is_empty();
+        inner.entries.push_back(Entry::Signal(signal));
+        drop(inner);
+        if was_empty {
+            self.consumer.wake();
+        }
+    }
+
+    /// What is at the front. The tuples of a batch still count until they are released.
+    pub fn pop(&self) -> Option<Entry<P>> {
+        lock(&self.inner).entries.pop_front()
+    }
+
+    /// The consumer is done with `items` tuples of `bytes` bytes that came over ordinary edges, and with `loop_bytes` that came
+    /// over back edges. `spare` is an empty batch to be reused.
+    pub fn release(&self, items: usize, bytes: u64, loop_bytes: u64, spare: Option<Vec<Envelope<P>>>) {
+        let mut inner = lock(&self.inner);
+        inner.items -= items;
+        inner.bytes -= bytes;
+        inner.loop_bytes -= loop_bytes;
+        if let Some(spare) = spare {
+            debug_assert!(spare.is_empty());
+            if inner.spare.len() < 8 {
+                inner.spare.push(spare);
+            }
+        }
+        self.note_full(&inner);
+        if inner.waiting.is_empty() || !self.has_room(&inner) || planted(Fault::RoomNotTold) {
+            return;
+        }
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        waiting.iter().for_each(Wake::wake);
+    }
+
+    fn has_room(&self, inner: &Inner<P, W>) -> bool {
+        inner.items == 0 || (inner.items <= self.capacity / 2 && inner.bytes <= self.byte_capacity / 2)
+    }
+
+    fn note_full(&self, inner: &Inner<P, W>) {
+        self.full.store(inner.items >= self.capacity || inner.bytes >= self.byte_capacity, Ordering::Relaxed);
+    }
+
+    /// Leaves `waker` to be woken once there is room. Returns `false`, leaving nothing, if there is room now or the queue is
+    /// closed: then push again.
+    #[must_use]
+    pub fn wait_for_room(&self, waker: &W) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.closed || self.has_room(&inner) {
+            return false;
+        }
+        inner.waiting.push(waker.clone());
+        true
+    }
+
+    /// Whether the last push or release left no room: a hint for shuffle, without the lock.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing waits to be popped.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.inner).entries.is_empty()
+    }
+
+    /// Tuples that were pushed over ordinary edges and not released.
+    pub fn len(&self) -> usize {
+        lock(&self.inner).items
+    }
+
+    /// Visits every tuple that waits, for the audit.
+    pub fn for_each(&self, mut visit: impl FnMut(&Envelope<P>)) {
+        for entry in &lock(&self.inner).entries {
+            if let Entry::Batch(batch) = entry {
+                batch.iter().for_each(&mut visit);
+            }
+        }
+    }
+
+    /// The consumer goes: hands back all that waits, refuses what comes, and wakes the producers that wait.
+    pub fn close(&self) -> Vec<Entry<P>> {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        let entries = inner.entries.drain(..).collect();
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        waiting.iter().for_each(Wake::wake);
+        entries
+    }
+}
+
+impl<P, W> Inner<P, W> {
+    /// Moves all of `batch` to the back and gives an empty vector in exchange. Small batches are filled up, so that a slow
+    /// consumer does not find a thousand vectors of one.
+    fn append(&mut self, batch: &mut Vec<Envelope<P>>) {
+        if let Some(Entry::Batch(last)) = self.entries.back_mut() {
+            if last.len() + batch.len() <= BATCH {
+                last.append(batch);
+                return;
+            }
+        }
+        let spare = self.spare.pop().unwrap_or_default();
+        self.entries.push_back(Entry::Batch(std::mem::replace(batch, spare)));
+    }
+}
