@@ -101,6 +101,8 @@ class TaskContext:
         position: the highest position stored by an earlier incarnation of this spout task, None at its first start.
         state_dir: folder of this run for what must survive it, None where there is none (in a test harness).
         tasks: task ids of every component of the topology.
+        streams: the streams of this component as they were wired: name → field → declared type (`Any` where none is).
+        subscribed: those of `streams` that some bolt takes, None where that is not known (in a test harness).
         counters: counters made so far.
 
     Example:
@@ -122,6 +124,8 @@ class TaskContext:
     position: Any = None
     state_dir: Path | None = None
     tasks: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    subscribed: frozenset[str] | None = None
     counters: dict[str, Counter] = field(default_factory=dict, repr=False, compare=False)
 
     @property
