@@ -6,6 +6,7 @@
     ├── ConfigError          a setting that is unknown or out of its bounds
     ├── RunError             a run that failed; its cause is the exception that stopped it
     │   └── DrainError       a run that was told to end and could not within `drain_timeout_s`
+    ├── ConnectorError       a source that cannot be read, or a sink that cannot be written (rainband.connectors)
     └── EmitError            a call of emit() or ack() that cannot be right: wrong count, stream, thread, anchor
         └── KeyTypeError     a value that cannot be a key (also a TypeError)
 
@@ -152,6 +153,17 @@ class DrainError(RunError):
 
     Example:
         >>> issubclass(DrainError, RunError)
+        True
+    """
+
+
+class ConnectorError(RainbandError):
+    """A source that cannot be read or a sink that cannot be written, raised by `rainband.connectors`.
+
+    The text names the file (or table, or stream), the place in it, what the system said, and what to do.
+
+    Example:
+        >>> issubclass(ConnectorError, RainbandError)
         True
     """
 
