@@ -22,6 +22,8 @@ from .errors import (
     RainbandError,
     Reject,
     RunError,
+    RunInterrupted,
+    StateError,
     TopologyError,
 )
 from .function import IDLE, At, bolt, spout
@@ -52,7 +54,9 @@ __all__ = [
     "Report",
     "Run",
     "RunError",
+    "RunInterrupted",
     "Spout",
+    "StateError",
     "Stream",
     "TaskContext",
     "Topology",

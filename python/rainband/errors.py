@@ -5,7 +5,9 @@
     │   └── DefinitionError  the same, found in a topology file; texts begin with file:line:col
     ├── ConfigError          a setting that is unknown or out of its bounds
     ├── RunError             a run that failed; its cause is the exception that stopped it
-    │   └── DrainError       a run that was told to end and could not within `drain_timeout_s`
+    │   ├── DrainError       a run that was told to end and could not within `drain_timeout_s`
+    │   └── RunInterrupted   a run that a second signal stopped at once
+    ├── StateError           positions or dead letters that cannot be read or written, a state folder in use
     ├── ConnectorError       a source that cannot be read, or a sink that cannot be written (rainband.connectors)
     └── EmitError            a call of emit() or ack() that cannot be right: wrong count, stream, thread, anchor
         └── KeyTypeError     a value that cannot be a key (also a TypeError)
@@ -164,6 +166,31 @@ class ConnectorError(RainbandError):
 
     Example:
         >>> issubclass(ConnectorError, RainbandError)
+        True
+    """
+
+
+class RunInterrupted(RunError):  # noqa: N818 - as KeyboardInterrupt
+    """A run that a second SIGINT or SIGTERM stopped at once; what was pending is in the text.
+
+    Attributes:
+        signum: the number of that signal.
+
+    Example:
+        >>> RunInterrupted("stopped", signum=2).signum
+        2
+    """
+
+    def __init__(self, message: str, *, report: Report | None = None, signum: int) -> None:
+        super().__init__(message, report=report)
+        self.signum = signum
+
+
+class StateError(RainbandError):
+    """A state folder that is in use, or positions or dead letters in it that cannot be read or written.
+
+    Example:
+        >>> issubclass(StateError, RainbandError)
         True
     """
 
