@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["DEAD_LETTERS_FILE", "POSITIONS_FILE", "DeadLetterFile", "PositionStore", "StateFolder", "decode", "encode"]
 
@@ -454,7 +454,7 @@ def decode(encoded: Any) -> Any:
     return _DECODERS[tag](content)
 
 
-_DECODERS: Final = {
+_DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "tuple": lambda content: tuple(decode(item) for item in content),
     "dict": lambda content: {decode(key): decode(item) for key, item in content},
     "bytes": lambda content: base64.b64decode(content, validate=True),
