@@ -23,7 +23,8 @@ struct Buffer<P> {
 pub struct Outbox<P> {
     buffers: Vec<Option<Box<Buffer<P>>>>,
     dirty: Vec<TaskId>,
-    /// Deliveries to tasks of the own cycle, ever; the end of a cycle is found by counting (ENGINE 5.3).
+    /// Deliveries to tasks of the own cycle, without those that were taken back; the end of a cycle is found by counting
+    /// (ENGINE 5.3).
     sent_inside: u64,
 }
 
@@ -159,10 +160,18 @@ impl<P> Outbox<P> {
         stopped.map_or(Ok(()), Err)
     }
 
-    /// Hands back what is buffered for `target`, in order.
+    /// Hands back what is buffered for `target`, in order. It no longer counts as sent: nobody will work on it, and a cycle that
+    /// waited for that would never end.
     pub fn take(&mut self, target: TaskId) -> Vec<Envelope<P>> {
         self.dirty.retain(|t| *t != target);
-        self.buffers[target.index()].as_mut().map_or_else(Vec::new, |b| std::mem::take(&mut b.envelopes))
+        let Some(buffer) = self.buffers[target.index()].as_mut() else {
+            return Vec::new();
+        };
+        let taken = std::mem::take(&mut buffer.envelopes);
+        if buffer.is_inside {
+            self.sent_inside -= taken.len() as u64;
+        }
+        taken
     }
 
     /// Visits every tuple that is buffered, for the audit.
@@ -180,7 +189,7 @@ impl<P> Outbox<P> {
         self.dirty.is_empty()
     }
 
-    /// Deliveries to tasks of the own cycle, ever.
+    /// Deliveries to tasks of the own cycle, without those that [`Outbox::take`] gave back.
     pub fn sent_inside(&self) -> u64 {
         self.sent_inside
     }

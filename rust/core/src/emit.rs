@@ -5,8 +5,8 @@
 //! - the spout task says `e1 ^ e2 …` for the deliveries of the root (`ledger.begin`);
 //! - a task that acks a tuple says that tuple's edge and the edges of all deliveries it anchored to it.
 //!
-//! Example: a spout delivers edge 5 to A (sum 5). A emits to B with edge 9 and acks: says 5 ^ 9 (sum 9). B acks: says 9 (sum
-//! 0): complete. If B's ack comes first the sums are 5, 12, 0: the order does not matter.
+//! Example: a spout delivers edge 5 to A, the sum is 5. A emits to B with edge 9 and acks: it says `5 ^ 9`, the sum is 9. B
+//! acks: it says 9, the sum is 0: complete. If B's ack comes first the sums are 5, 12, 0: the order does not matter.
 //!
 //! A delivery has one edge id. For each distinct root among its anchors it is XORed into exactly one anchor that carries that
 //! root: XORed into both tuples of a join of one root it would cancel, and the root would complete with the child in flight.
@@ -127,7 +127,7 @@ impl InHand {
         match (&self.head.roots, &self.sums) {
             (Roots::One(root), Sums::One(sum)) => say(*root, *sum),
             (Roots::Many(roots), Sums::Many(sums)) => {
-                roots.iter().zip(sums.iter()).for_each(|(root, sum)| say(*root, *sum))
+                roots.iter().zip(sums.iter()).for_each(|(root, sum)| say(*root, *sum));
             }
             _ => {}
         }

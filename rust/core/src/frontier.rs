@@ -51,7 +51,9 @@ impl<Q> Frontier<Q> {
     pub fn advance(&mut self, mut discard: impl FnMut(Q)) -> Option<Q> {
         let mut reached = None;
         while let Some((_, resolved)) = self.waiting.front() {
-            if !resolved && !(planted(Fault::PositionTooFar) && self.waiting.iter().any(|(_, resolved)| *resolved)) {
+            let is_passable =
+                *resolved || (planted(Fault::PositionTooFar) && self.waiting.iter().any(|(_, resolved)| *resolved));
+            if !is_passable {
                 break;
             }
             let Some((position, _)) = self.waiting.pop_front() else {

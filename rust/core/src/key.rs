@@ -95,7 +95,7 @@ impl KeyBytes {
             padded[8 - magnitude.len()..].copy_from_slice(magnitude);
             let value = u64::from_be_bytes(padded);
             if negative && value <= 1 << 63 {
-                return self.int((value as i64).wrapping_neg());
+                return self.int(value.cast_signed().wrapping_neg());
             }
             if let (false, Ok(value)) = (negative, i64::try_from(value)) {
                 return self.int(value);
@@ -113,7 +113,7 @@ impl KeyBytes {
         if value.is_nan() {
             return false;
         }
-        if value.is_finite() && value == value.trunc() {
+        if value.is_finite() && value.fract() == 0.0 {
             if value.abs() < 9_007_199_254_740_992.0 {
                 self.int(value as i64);
             } else {

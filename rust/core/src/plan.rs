@@ -216,10 +216,10 @@ impl Plan {
             let Some(stream) = self.streams[streams].iter_mut().find(|s| s.name == input.stream) else {
                 return Err(PlanError::UnknownStream(spec.name.clone(), input.stream.clone()));
             };
-            if let Grouping::Fields(fields) | Grouping::PartialKey(fields) = &input.grouping {
-                if let Some(field) = fields.iter().find(|f| usize::from(**f) >= stream.width) {
-                    return Err(PlanError::UnknownField(spec.name.clone(), *field));
-                }
+            if let Grouping::Fields(fields) | Grouping::PartialKey(fields) = &input.grouping
+                && let Some(field) = fields.iter().find(|f| usize::from(**f) >= stream.width)
+            {
+                return Err(PlanError::UnknownField(spec.name.clone(), *field));
             }
             stream.subscriptions.push(Subscription { component: id, grouping: input.grouping.clone(), input: at });
             let from = ComponentId(input.component as u32);
@@ -234,11 +234,11 @@ impl Plan {
     fn find_cycles(&mut self) {
         let n = self.components.len();
         let reaches: Vec<Vec<bool>> = (0..n).map(|from| self.reachable(from)).collect();
-        for at in 0..n {
-            if !reaches[at][at] {
+        for (at, from_here) in reaches.iter().enumerate() {
+            if !from_here[at] {
                 continue;
             }
-            let earlier = (0..at).find(|other| reaches[at][*other] && reaches[*other][at]);
+            let earlier = (0..at).find(|other| from_here[*other] && reaches[*other][at]);
             self.components[at].cycle = earlier.map_or_else(
                 || {
                     self.cycles += 1;

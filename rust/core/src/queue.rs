@@ -26,6 +26,12 @@ pub const BATCH: usize = 64;
 pub trait Wake: Clone {
     /// Called outside of the queue's lock.
     fn wake(&self);
+
+    /// Whether both wake the same thread. A producer that was woken for another reason and waits again is then kept once, not
+    /// once more per wait. Called under the queue's lock.
+    fn is_same(&self, _other: &Self) -> bool {
+        false
+    }
 }
 
 /// What the consumer takes.
@@ -71,8 +77,9 @@ pub struct Queue<P, W> {
 }
 
 impl<P, W: Wake> Queue<P, W> {
-    /// A queue for at most `capacity` tuples of `byte_capacity` bytes together; a single tuple larger than that is let in when
-    /// the queue is empty. `consumer` is woken when something arrives in an empty queue.
+    /// A queue for at most `capacity` tuples of `byte_capacity` bytes together. A tuple is also let in, however large, while no
+    /// more than half of the bytes are used: a producer that is told of room must find room, else it would spin between
+    /// [`Queue::push`] and [`Queue::wait_for_room`]. `consumer` is woken when something arrives in an empty queue.
     pub fn new(capacity: usize, byte_capacity: u64, consumer: W) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -131,8 +138,9 @@ impl<P, W: Wake> Queue<P, W> {
         let mut bytes = inner.bytes;
         let mut fits = 0;
         for envelope in &batch[..by_count] {
+            let before = bytes;
             bytes += u64::from(envelope.bytes);
-            if bytes > self.byte_capacity && (inner.items + fits) > 0 {
+            if bytes > self.byte_capacity && before > self.byte_capacity / 2 {
                 break;
             }
             fits += 1;
@@ -143,6 +151,9 @@ impl<P, W: Wake> Queue<P, W> {
     /// Takes all of `batch` whatever is waiting already, as long as what came this way stays within `limit` bytes; the rest
     /// stays in `batch` and is the caller's to fail.
     pub fn push_loop(&self, batch: &mut Vec<Envelope<P>>, limit: u64) -> Push {
+        if batch.is_empty() {
+            return Push::Done;
+        }
         let mut inner = lock(&self.inner);
         if inner.closed {
             return Push::Closed;
@@ -156,12 +167,16 @@ impl<P, W: Wake> Queue<P, W> {
             inner.loop_bytes += u64::from(envelope.bytes);
             fits += 1;
         }
+        if fits == 0 {
+            // Appending nothing would leave an empty batch behind, and the next push would not wake for it.
+            return Push::Full;
+        }
         let rest = batch.split_off(fits);
         inner.append(batch);
         batch.clear();
         batch.extend(rest);
         drop(inner);
-        if was_empty && fits > 0 {
+        if was_empty {
             self.consumer.wake();
         }
         if batch.is_empty() { Push::Done } else { Push::Full }
@@ -224,7 +239,9 @@ impl<P, W: Wake> Queue<P, W> {
         if inner.closed || self.has_room(&inner) {
             return false;
         }
-        inner.waiting.push(waker.clone());
+        if !inner.waiting.iter().any(|waiting| waiting.is_same(waker)) {
+            inner.waiting.push(waker.clone());
+        }
         true
     }
 
@@ -269,11 +286,16 @@ impl<P, W> Inner<P, W> {
     /// Moves all of `batch` to the back and gives an empty vector in exchange. Small batches are filled up, so that a slow
     /// consumer does not find a thousand vectors of one.
     fn append(&mut self, batch: &mut Vec<Envelope<P>>) {
-        if let Some(Entry::Batch(last)) = self.entries.back_mut() {
-            if last.len() + batch.len() <= BATCH {
-                last.append(batch);
-                return;
-            }
+        if let Some(Entry::Batch(last)) = self.entries.back_mut()
+            && last.len() + batch.len() <= BATCH
+        {
+            last.append(batch);
+            return;
+        }
+        while batch.len() > BATCH {
+            let mut first = self.spare.pop().unwrap_or_default();
+            first.extend(batch.drain(..BATCH));
+            self.entries.push_back(Entry::Batch(first));
         }
         let spare = self.spare.pop().unwrap_or_default();
         self.entries.push_back(Entry::Batch(std::mem::replace(batch, spare)));

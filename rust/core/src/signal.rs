@@ -10,7 +10,8 @@
 //! A cycle ends as one: all its outside inputs have ended, and [`CycleCount`] saw the same numbers of envelopes sent and done,
 //! equal to each other, in two rounds with every member idle.
 //!
-//! Example, a → b: a.end() → a sends flush, b runs flush(), b's acks resolve a's roots, a sends end, b runs finish() and ends.
+//! Example, a → b: a calls `end()` and sends flush, b runs `flush()`, b's acks resolve a's roots, a sends end, b runs `finish()`
+//! and ends.
 
 use rustc_hash::FxHashMap;
 
@@ -124,6 +125,10 @@ pub struct View {
 }
 
 /// How far a task is with its end.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a step that happens at most once; an enum would need their product"
+)]
 #[derive(Debug)]
 pub struct TaskEnd {
     inputs: Inputs,
