@@ -1,0 +1,431 @@
+"""The loop of executors that run `async` bolts: many tuples in flight on one thread, each with its own anchors.
+
+Stage 5 of a tuple's path, in place of the core's own loop. One asyncio loop lives on the executor's thread and is
+shared by the tasks that the executor runs. The core gives primitives (`Executor` below): take tuples, a file
+descriptor that is readable when there is news, and `after_slice`, which flushes what was emitted and acked, runs
+ticks and signals, and says when it wants to be called again. Between two calls of `after_slice` the loop turns until
+a step of a coroutine was made, news came or that time passed.
+
+Whose tuple an `emit` belongs to is a context variable, not the core's "tuple in hand": between two steps of one
+coroutine others run, and child tasks (`gather`, `TaskGroup`) inherit the variable from the coroutine that started
+them.
+
+Guarantees: at most `concurrency` tuples of a task are in flight; each is acked when its coroutine ends and failed
+when it raises, with whatever it raises, also SystemExit; one that times out is cancelled; ticks do not pile up;
+`finish` begins when nothing of the task is in flight. Not promised: order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections import deque
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from .batching import fail_with
+from .yielded import emit_yielded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+
+    from ._core import Tuple
+    from .binding import Binding
+    from .component import Bolt
+    from .runtime import TaskSpec
+
+__all__ = ["AsyncTask", "ExecutorLike", "install", "is_async", "settle"]
+
+_current: ContextVar[Tuple | None] = ContextVar("rainband_tuple", default=None)
+_thread = threading.local()
+_MISSING: Final = object()
+_log = logging.getLogger("rainband.aio")
+
+
+class ExecutorLike(Protocol):
+    """What the core gives to the loop of an executor."""
+
+    def take(self, max_n: int) -> list[tuple[int, Tuple]]:
+        """Up to `max_n` (task id, manual-ack tuple) pairs; does not wait."""
+
+    def fd(self) -> int:
+        """A descriptor that is readable when there is news: tuples, signals, a stop."""
+
+    def clear(self) -> None:
+        """Take the news back; called before `take`, so that none is missed."""
+
+    def after_slice(self) -> float | None:
+        """Flush, tick, expire; seconds until the next call is due, None: at news only, negative: it is over."""
+
+
+def is_async(process: object) -> bool:
+    """Whether calling this gives a coroutine or an async generator.
+
+    Example:
+        >>> async def process(url): ...
+        >>> is_async(process), is_async(partial(process, url="x")), is_async(print)
+        (True, True, False)
+    """
+    while isinstance(process, partial):
+        process = process.func
+    return inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process)
+
+
+def install(
+    spec: TaskSpec,
+    bolt: Bolt,
+    *,
+    task_id: int,
+    concurrency: int,
+    bindings: Mapping[tuple[str, str], Binding],
+    streams: Mapping[str, Sequence[str]],
+    on_raise: Callable[[str, BaseException], None],
+) -> AsyncTask:
+    """Make `spec` run its tuples on this thread's asyncio loop.
+
+    Args:
+        spec: the task, with the user's hooks in place.
+        bolt: its instance.
+        task_id: under which the executor hands its tuples out.
+        concurrency: tuples in flight at most.
+        bindings: by (component, stream), how parameters of `process` are bound.
+        streams: the fields of each stream that the bolt declares.
+        on_raise: told (hook, error) when user code raised outside a call of the core.
+    """
+    loop = _loop_of_thread()
+    task = AsyncTask(
+        loop,
+        bolt,
+        concurrency=concurrency,
+        auto_ack=spec.auto_ack,
+        bindings=bindings,
+        streams=streams,
+        on_raise=on_raise,
+    )
+    loop.tasks[task_id] = task
+    spec.mode = "async"
+    spec.process = None
+    spec.auto_ack = False
+    spec.loop = loop.run
+    spec.cancel = task.cancel
+    spec.open = partial(task.run_hook, spec.open)
+    spec.tick = None if spec.tick is None else partial(task.tick, spec.tick)
+    spec.flush = None if spec.flush is None else partial(task.run_hook, spec.flush)
+    spec.finish = partial(task.finish, spec.finish)
+    spec.close = partial(loop.close_task, task_id, task, spec.close)
+    return task
+
+
+def settle(returned: object) -> Iterator[object] | None:
+    """Run to its end what the `process` of a plain bolt returned: a coroutine, or an async generator to iterate.
+
+    For a `process` that only shows when it is called that it is asynchronous (a decorated one). One at a time;
+    declare it `async def` to have several in flight.
+
+    Example:
+        >>> async def numbers():
+        ...     yield 1
+        ...     yield 2
+        >>> list(settle(numbers()))
+        [1, 2]
+    """
+    loop = _loop_of_thread()
+    if inspect.isasyncgen(returned):
+        return _iterate(loop, returned)
+    if inspect.iscoroutine(returned):
+        _refuse(loop.complete(lambda: returned))
+        return None
+    _refuse(returned)
+    return None
+
+
+def _iterate(loop: _Loop, generator: AsyncIterator[object]) -> Iterator[object]:
+    while True:
+        item = loop.complete(lambda: _next_or(generator, _MISSING))
+        if item is _MISSING:
+            return
+        yield item
+
+
+async def _next_or(generator: AsyncIterator[object], default: object) -> object:
+    return await anext(generator, default)
+
+
+def _refuse(result: object) -> None:
+    if result is not None:
+        raise TypeError(f"process() returned {type(result).__name__}, expected None: yield it or emit it")
+
+
+class AsyncTask:
+    """One task of an `async` bolt: what it has in flight."""
+
+    def __init__(
+        self,
+        loop: _Loop,
+        bolt: Bolt,
+        *,
+        concurrency: int,
+        auto_ack: bool,
+        bindings: Mapping[tuple[str, str], Binding],
+        streams: Mapping[str, Sequence[str]],
+        on_raise: Callable[[str, BaseException], None],
+    ) -> None:
+        self.concurrency = concurrency
+        self.waiting: deque[Tuple] = deque()  # taken, but this task was full
+        self._loop = loop
+        self._bolt = bolt
+        self._auto_ack = auto_ack
+        self._bindings = bindings
+        self._streams = streams
+        self._on_raise = on_raise
+        self._in_flight: dict[int, asyncio.Task[None]] = {}  # by id() of the tuple, which the coroutine keeps alive
+        self._timed_out: set[int] = set()
+        self._ticking: asyncio.Task[None] | None = None
+        self._emit = bolt.emit
+        vars(bolt)["emit"] = self.emit
+
+    @property
+    def room(self) -> int:
+        """How many more tuples this task may begin."""
+        return self.concurrency - len(self._in_flight) - len(self.waiting)
+
+    def emit(self, *values: Any, **more: Any) -> None:
+        """The bolt's `emit`, anchored to the tuple of the coroutine that calls it."""
+        current = _current.get()
+        if current is not None and "anchors" not in more:
+            more["anchors"] = (current,)
+        self._emit(*values, **more)
+        self._loop.wake()
+
+    def begin_waiting(self) -> None:
+        """Begin what waits for room."""
+        while self.waiting and len(self._in_flight) < self.concurrency:
+            self.begin(self.waiting.popleft())
+
+    def begin(self, tup: Tuple) -> None:
+        """Start the coroutine of one tuple."""
+        task = self._loop.asyncio.create_task(self._handle(tup))
+        self._in_flight[id(tup)] = task
+        task.add_done_callback(partial(self._ended, tup))
+
+    def _ended(self, tup: Tuple, _task: asyncio.Task[None]) -> None:
+        self._in_flight.pop(id(tup), None)
+        self._timed_out.discard(id(tup))
+        self._loop.wake()
+
+    async def _handle(self, tup: Tuple) -> None:
+        token = _current.set(tup)
+        try:
+            await self._consume(self._call(tup))
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises fails the tuple, not the loop
+            if not self._loop.is_ending and id(tup) not in self._timed_out:
+                self._raised(tup, error)
+        else:
+            if self._auto_ack and id(tup) not in self._timed_out:
+                self._bolt.ack(tup)
+        finally:
+            _current.reset(token)
+
+    async def _consume(self, returned: object) -> None:
+        """Carry out what a hook returned: a coroutine, what a generator of either kind yields, or nothing."""
+        if inspect.isasyncgen(returned):
+            async for value in returned:
+                emit_yielded(self.emit, self._streams, value)
+        elif inspect.isgenerator(returned):
+            for value in returned:
+                emit_yielded(self.emit, self._streams, value)
+        else:
+            _refuse(await returned if inspect.iscoroutine(returned) else returned)
+
+    def run_hook(self, hook: Callable[[], object]) -> None:
+        """Call `prepare`, `flush`, `finish` or `close` and wait for its end."""
+        returned = hook()
+        if returned is not None:
+            self._loop.complete(lambda: self._consume(returned))
+
+    def _call(self, tup: Tuple) -> Any:
+        binding = self._bindings[tup.component, tup.stream]
+        values = tup.values
+        arguments = [tup if source < 0 else values[source] for source in binding.args]
+        n_positional = len(arguments) - len(binding.kwnames)
+        named = dict(zip(binding.kwnames, arguments[n_positional:], strict=True))
+        return self._bolt.process(*arguments[:n_positional], **named)
+
+    def _raised(self, tup: Tuple, error: BaseException) -> None:
+        fail_with(self._bolt, self._bolt.fail, tup, error)
+        self._on_raise("process", error)
+
+    def cancel(self, tup: Tuple) -> None:
+        """A tuple was held too long: the core has failed it, end its coroutine."""
+        if any(waiting is tup for waiting in self.waiting):
+            self.waiting = deque(waiting for waiting in self.waiting if waiting is not tup)
+            return
+        task = self._in_flight.get(id(tup))
+        if task is not None:
+            self._timed_out.add(id(tup))
+            task.cancel()
+
+    def tick(self, hook: Callable[[], object]) -> None:
+        """Run the user's `tick`: at once if it is plain, beside the tuples if it is `async`; skipped while one runs."""
+        if self._ticking is not None and not self._ticking.done():
+            return
+        returned = hook()
+        if returned is not None:
+            self._ticking = self._loop.asyncio.create_task(self._tick(returned))
+
+    async def _tick(self, returned: object) -> None:
+        try:
+            await self._consume(returned)
+        except BaseException as error:  # noqa: BLE001 - as in _handle
+            if not self._loop.is_ending:
+                self._on_raise("tick", error)
+        finally:
+            self._loop.wake()
+
+    def finish(self, hook: Callable[[], object] | None) -> None:
+        """Wait for what is in flight (untracked tuples may be), then run the user's `finish`."""
+        self._loop.complete(self._all_ended)
+        if hook is not None:
+            self.run_hook(hook)
+
+    async def _all_ended(self) -> None:
+        while self.waiting or self._in_flight or (self._ticking is not None and not self._ticking.done()):
+            self.begin_waiting()
+            rest: list[asyncio.Task[None]] = list(self._in_flight.values())
+            await asyncio.wait(rest + ([self._ticking] if self._ticking is not None else []))
+            await asyncio.sleep(0)  # for the callbacks that take the ended ones out
+
+    def cancel_all(self) -> list[asyncio.Task[None]]:
+        """Cancel everything; the tasks to wait for."""
+        self.waiting.clear()
+        rest = [*self._in_flight.values(), *([self._ticking] if self._ticking is not None else [])]
+        for task in rest:
+            task.cancel()
+        return rest
+
+
+class _Loop:
+    """The asyncio loop of one executor's thread, and the tasks on it."""
+
+    def __init__(self) -> None:
+        self.asyncio = asyncio.new_event_loop()
+        self.tasks: dict[int, AsyncTask] = {}
+        self.is_ending = False
+        self._has_news = False  # since the last `take`
+        self._is_turning = False  # between `run_forever` and its `stop`; `complete` must not be stopped
+        self._is_running = False
+
+    def wake(self) -> None:
+        """There is something for `after_slice`, or room for more: let the loop end its turn."""
+        self._has_news = True
+        if self._is_turning:
+            self.asyncio.stop()
+
+    def run(self, executor: ExecutorLike) -> None:
+        """The body of the executor's thread, until it is over."""
+        self._is_running = True
+        descriptor = executor.fd()
+        self.asyncio.add_reader(descriptor, self._on_news, executor)
+        try:
+            while True:
+                self._has_news = False
+                self._begin(executor)
+                delay_s = executor.after_slice()
+                if delay_s is not None and delay_s < 0:
+                    break
+                self._turn(0.0 if self._has_news else delay_s)
+        finally:
+            self.asyncio.remove_reader(descriptor)
+            self._end()
+            self._is_running = False
+
+    def _on_news(self, executor: ExecutorLike) -> None:
+        executor.clear()
+        self.wake()
+
+    def _begin(self, executor: ExecutorLike) -> None:
+        room = 0
+        for task in self.tasks.values():
+            task.begin_waiting()
+            room += max(0, task.room)
+        if room:
+            for task_id, tup in executor.take(room):
+                self.tasks[task_id].waiting.append(tup)
+            for task in self.tasks.values():
+                task.begin_waiting()
+
+    def _turn(self, delay_s: float | None) -> None:
+        limit = None if delay_s is None else self.asyncio.call_later(delay_s, self.asyncio.stop)
+        self._is_turning = True
+        try:
+            self.asyncio.run_forever()
+        finally:
+            self._is_turning = False
+            if limit is not None:
+                limit.cancel()
+
+    def complete(self, hook: Callable[[], object]) -> object:
+        """Call a hook; if it gives a coroutine, run the loop until that ends."""
+        returned = hook()
+        if not inspect.iscoroutine(returned):
+            return returned
+        turning, self._is_turning = self._is_turning, False
+        try:
+            return self.asyncio.run_until_complete(_caught(returned)).get()
+        finally:
+            self._is_turning = turning
+
+    def _end(self) -> None:
+        self.is_ending = True
+        rest = [ended for task in self.tasks.values() for ended in task.cancel_all()]
+        if rest:
+            self.asyncio.run_until_complete(asyncio.wait(rest, timeout=1.0))
+            left = [task for task in rest if not task.done()]
+            if left:
+                _log.error("%d coroutines went on after they were cancelled; they are left behind", len(left))
+
+    def close_task(self, task_id: int, task: AsyncTask, hook: Callable[[], object] | None) -> None:
+        """Run the user's `close`; with the last task the loop itself is closed."""
+        try:
+            if hook is not None:
+                task.run_hook(hook)
+        finally:
+            if self.tasks.get(task_id) is task:
+                del self.tasks[task_id]
+            if not self.tasks and not self._is_running:
+                self.asyncio.run_until_complete(self.asyncio.shutdown_asyncgens())
+                asyncio.set_event_loop(None)
+                self.asyncio.close()
+                _thread.loop = None
+
+
+class _Outcome:
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: object = None, error: BaseException | None = None) -> None:
+        self.value = value
+        self.error = error
+
+    def get(self) -> object:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+async def _caught(coroutine: Coroutine[Any, Any, object]) -> _Outcome:
+    # asyncio throws SystemExit and KeyboardInterrupt of a task through the loop and leaves it half run.
+    try:
+        return _Outcome(await coroutine)
+    except BaseException as error:  # noqa: BLE001 - raised again by `get`
+        return _Outcome(error=error)
+
+
+def _loop_of_thread() -> _Loop:
+    loop: _Loop | None = getattr(_thread, "loop", None)
+    if loop is None:
+        loop = _thread.loop = _Loop()
+        asyncio.set_event_loop(loop.asyncio)
+    return loop

@@ -1,0 +1,461 @@
+"""A run in one process: its threads, the wait for its end, signals, the drain, and why it ended.
+
+Off the tuple's path. `Topology.start` and `.run` come in here; this calls the core's `Engine`, which calls `runtime`
+back on cold paths. Executors are Python threads (ENGINE 6.1) so that debuggers, coverage and thread-locals work; each
+runs `Engine.run_executor` from its first to its last breath, and one more runs the timers.
+
+The end, in order (ENGINE 5): the engine's state is ended, failed or stopped; threads are joined (each closes its
+tasks); files are closed and the state folder is unlocked; the report is made; a failure is raised. Whoever waits, and
+whatever is raised meanwhile, `_conclude` runs once.
+
+Which threads: `Run`'s methods may be called from any thread. `run` installs handlers only on the main thread, which
+waits in slices of at most 100 ms so that Python delivers signals to it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from .errors import DrainError, RunError, RunInterrupted
+from .report import Report
+from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+    from types import FrameType, TracebackType
+
+    from .plan import CompiledPlan
+    from .topology import Topology
+
+__all__ = ["Run", "run", "start"]
+
+_SLICE_S: Final = 0.1
+_STOP_GRACE_S: Final = 5.0  # for the calls in progress to return after a stop
+_INTERRUPT_GRACE_S: Final = 1.0  # the same after a second signal: somebody waits at the keyboard
+_STACK_BYTES: Final = 16 * 1024 * 1024
+_OVER: Final = frozenset({"ended", "failed", "stopped"})
+_LISTED_PENDING: Final = 10  # roots named in the text of an error; the report has all
+_STACK_GUARD = threading.Lock()  # threading.stack_size is one setting for the process
+_live: weakref.WeakSet[Run] = weakref.WeakSet()
+
+Pending = tuple[str, int, object, int, float]  # component, task id, user id, attempt, age in seconds
+
+
+class EngineLike(Protocol):
+    """What a run needs of `_core.Engine`; tests give their own."""
+
+    def executors(self) -> list[tuple[int, list[int]]]: ...
+    def run_executor(self, index: int) -> None: ...
+    def run_timer(self) -> None: ...
+    def wait(self, timeout_s: float) -> str: ...
+    def activate(self) -> None: ...
+    def deactivate(self) -> None: ...
+    def drain(self) -> None: ...
+    def stop(self) -> None: ...
+    def fail_run(self, error: BaseException) -> None: ...
+    def error(self) -> BaseException | None: ...
+    def snapshot(self) -> dict[str, Any]: ...
+    def pending(self) -> list[Pending]: ...
+
+
+class Run:
+    """A topology that runs: wait for it, pause it, end it, look at its numbers. Made by `Topology.start`.
+
+    As a context manager it waits for the end of the run, or stops it at once if the block raises.
+
+    Example:
+        >>> from rainband import Topology, bolt, spout
+        >>> @spout(outputs=["n"])
+        ... def numbers():
+        ...     yield from range(3)
+        >>> @bolt(outputs=[])
+        ... def ignore(n):
+        ...     pass
+        >>> topology = Topology("example")
+        >>> topology.spout("numbers", numbers)
+        >>> topology.bolt("ignore", ignore, inputs="numbers")
+        >>> with topology.start() as running:
+        ...     report = running.wait()
+    """
+
+    def __init__(self, plan: CompiledPlan, *, engine: EngineLike | None = None, runtime: Runtime | None = None) -> None:
+        self._plan = plan
+        self._name = plan.name
+        self._pid = os.getpid()
+        self._runtime = Runtime(plan) if runtime is None else runtime
+        self._guard = threading.Lock()  # of the fields below; never held while the engine or user code is called
+        self._concluding = threading.Lock()
+        self._drain_deadline: float | None = None
+        self._stop_deadline: float | None = None
+        self._pending_at_timeout: list[Pending] | None = None
+        self._result: Report | None = None
+        self._failure: RunError | None = None
+        self._threads: list[threading.Thread] = []
+        self._runtime.open()
+        try:
+            self._engine = _new_engine(plan, self._runtime) if engine is None else engine
+            self._start_threads()
+        except BaseException:
+            self._runtime.close()
+            raise
+        _live.add(self)
+
+    # -- what users call -------------------------------------------------------------------------------------------
+
+    def wait(self, timeout_s: float | None = None) -> Report | None:
+        """Wait for the end of the run and return its report; None if `timeout_s` passed before.
+
+        Raises:
+            RunError: the run failed; its text holds, and its `__cause__` is, the user's exception.
+            DrainError: a drain ran out of `drain_timeout_s`; what is pending is in its text and report.
+        """
+        return self._drive(None, timeout_s)
+
+    def stop(self, *, now: bool = False) -> Report:
+        """End the run and return its report: drain it first (`drain_timeout_s`), or with `now` leave what is pending.
+
+        Either way every task that was opened is closed, and positions of sources have not moved past what is pending.
+
+        Raises:
+            RunError: as `wait`.
+        """
+        if now:
+            self._stop_now(_STOP_GRACE_S)
+        else:
+            self._drain()
+        report = self._drive(None, None)
+        assert report is not None
+        return report
+
+    def activate(self) -> None:
+        """Let spouts emit again after `deactivate`."""
+        self._engine.activate()
+
+    def deactivate(self) -> None:
+        """Pause: spouts emit no new roots; trees complete, timers run, nothing ends."""
+        self._engine.deactivate()
+
+    def report(self) -> Report:
+        """The numbers of this moment, or of the end once the run is over."""
+        return self._result or self._make_report()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The engine's own counters, cheap enough for a display twice a second."""
+        return self._engine.snapshot()
+
+    @property
+    def name(self) -> str:
+        """The topology's name."""
+        return self._name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._drive(None, None)
+        else:
+            self._abandon(_STOP_GRACE_S)
+
+    # -- threads ---------------------------------------------------------------------------------------------------
+
+    def _start_threads(self) -> None:
+        engine, components = self._engine, self._plan.components
+        serial: dict[int, int] = {}
+        for index, (component, _) in enumerate(engine.executors()):
+            number = serial[component] = serial.get(component, -1) + 1
+            self._add_thread(f"rainband-{components[component].name}-{number}", partial(engine.run_executor, index))
+        self._add_thread("rainband-timer", engine.run_timer)
+        with _STACK_GUARD:
+            before = threading.stack_size(_STACK_BYTES)
+            try:
+                for thread in self._threads:
+                    thread.start()
+            except BaseException as error:
+                engine.fail_run(error)
+                engine.stop()
+                raise
+            finally:
+                threading.stack_size(before)
+
+    def _add_thread(self, name: str, body: Callable[[], None]) -> None:
+        self._threads.append(threading.Thread(target=self._guarded, args=(body,), name=name, daemon=True))
+
+    def _guarded(self, body: Callable[[], None]) -> None:
+        # The core catches whatever user code raises. What comes out here is a defect of ours, and a run that goes on
+        # with a thread less would hang.
+        try:
+            body()
+        except BaseException as error:  # noqa: BLE001
+            self._engine.fail_run(error)
+
+    # -- the wait --------------------------------------------------------------------------------------------------
+
+    def _drive(self, signals: _Signals | None, timeout_s: float | None, ends_at: float | None = None) -> Report | None:
+        give_up = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._is_over():
+            now = time.monotonic()
+            if give_up is not None and now >= give_up:
+                return None
+            if ends_at is not None and now >= ends_at:
+                ends_at = None
+                self._drain()
+            if signals is not None:
+                self._obey(signals)
+            self._look_at_deadlines(now)
+        self._conclude(signals)
+        if self._failure is not None:
+            raise self._failure
+        assert self._result is not None
+        return self._result
+
+    def _is_over(self) -> bool:
+        if self._result is not None:
+            return True
+        if self._engine.wait(_SLICE_S) in _OVER:
+            return True
+        return self._stop_deadline is not None and time.monotonic() >= self._stop_deadline
+
+    def _look_at_deadlines(self, now: float) -> None:
+        with self._guard:
+            expired = self._drain_deadline is not None and now >= self._drain_deadline
+            if expired:
+                self._drain_deadline = None
+        if expired:
+            pending = self._engine.pending()
+            with self._guard:
+                self._pending_at_timeout = pending
+            self._stop_now(_STOP_GRACE_S)
+
+    def _obey(self, signals: _Signals) -> None:
+        if signals.count >= 2:
+            self._interrupt(signals)
+        elif signals.count == 1 and not signals.is_obeyed:
+            signals.is_obeyed = True
+            limit = self._plan.config["drain_timeout_s"]
+            _log.info("%s: %s: draining, at most %g s; once more stops at once", self._name, signals.last_name, limit)
+            self._drain()
+
+    def _interrupt(self, signals: _Signals) -> None:
+        pending = self._engine.pending()
+        self._abandon(_INTERRUPT_GRACE_S)
+        text = f'topology "{self._name}" was stopped by a second {signals.last_name}; {_describe_pending(pending)}'
+        raise RunInterrupted(text, report=self.report(), signum=signals.last)
+
+    def _drain(self) -> None:
+        with self._guard:
+            if self._drain_deadline is None and self._stop_deadline is None:
+                self._drain_deadline = time.monotonic() + self._plan.config["drain_timeout_s"]
+        self._engine.drain()
+
+    def _stop_now(self, grace_s: float) -> None:
+        with self._guard:
+            limit = time.monotonic() + grace_s
+            self._stop_deadline = limit if self._stop_deadline is None else min(limit, self._stop_deadline)
+            self._drain_deadline = None
+        self._engine.stop()
+
+    def _abandon(self, grace_s: float) -> None:
+        """Stop at once without raising; what the run would have raised is logged."""
+        self._stop_now(grace_s)
+        while not self._is_over():
+            pass
+        self._conclude(None)
+        if self._failure is not None:
+            _log.error("%s", self._failure)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _conclude(self, signals: _Signals | None) -> None:
+        with self._concluding:
+            if self._result is not None:
+                return
+            stuck = self._join(signals)
+            if stuck:
+                _log.error("%s: still inside user code after the end: %s", self._name, ", ".join(stuck))
+            self._runtime.close()
+            pending = self._engine.pending() or self._pending_at_timeout or ()
+            report = self._make_report(pending)
+            self._failure = self._why_failed(report)
+            self._result = report
+            _live.discard(self)
+
+    def _join(self, signals: _Signals | None) -> list[str]:
+        limit = self._stop_deadline
+        if limit is None:
+            grace_s = _STOP_GRACE_S if self._engine.error() is not None else self._plan.config["drain_timeout_s"]
+            limit = time.monotonic() + grace_s
+        for thread in self._threads:
+            while thread.is_alive() and thread is not threading.current_thread():
+                thread.join(_SLICE_S)
+                if time.monotonic() >= limit or (signals is not None and signals.count >= 2):
+                    break
+        return [t.name for t in self._threads if t.is_alive() and t is not threading.current_thread()]
+
+    def _make_report(self, pending: Sequence[Pending] = ()) -> Report:
+        runtime = self._runtime
+        return Report.of(
+            self._name,
+            self._engine.snapshot(),
+            pending=pending,
+            dead_letter_file=str(runtime.letters.path) if runtime.letters.written else None,
+            user_counters=runtime.user_counters(),
+            notes=_notes_on(pending, runtime.positioned, runtime.folder.path),
+        )
+
+    def _why_failed(self, report: Report) -> RunError | None:
+        error = self._engine.error()
+        if error is not None:
+            text = self._runtime.describe(error)
+            failure = RunError(f'topology "{self._name}" failed: {text}', report=report)
+            failure.__cause__ = error
+            return failure
+        if self._pending_at_timeout is None:
+            return None
+        limit = self._plan.config["drain_timeout_s"]
+        what = _describe_pending(self._pending_at_timeout)
+        return DrainError(f'topology "{self._name}": the drain ran out of its {limit:g} s; {what}', report=report)
+
+
+_log = logging.getLogger("rainband.run")
+
+
+def start(topology: Topology, *, workers: int | None = None, config: Mapping[str, Any] | None = None) -> Run:
+    """Check the topology, build it and set it going; `Topology.start` is this."""
+    from .plan import compile_plan  # noqa: PLC0415 - pydantic comes with it
+
+    overrides = dict(config or {})
+    if workers is not None:
+        overrides["workers"] = workers
+    return Run(compile_plan(topology, overrides))
+
+
+def run(
+    topology: Topology,
+    *,
+    workers: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    duration_s: float | None = None,
+    watch: Callable[[Run], AbstractContextManager[object]] | None = None,
+) -> Report:
+    """Run the topology to its end and return the report; `Topology.run` is this.
+
+    The first SIGINT or SIGTERM drains, as does the end of `duration_s`; the second signal stops at once. Off the main
+    thread signals are left alone. `watch` is entered with the `Run` while it lasts (a progress display).
+
+    Raises:
+        TopologyError: the topology has mistakes; nothing was started.
+        RunError: the run failed; see `Run.wait`.
+        RunInterrupted: a second signal came.
+    """
+    if duration_s is not None and not duration_s > 0:
+        raise ValueError(f"duration_s must be greater than 0, got {duration_s!r}")
+    with _Signals() as signals:
+        started = start(topology, workers=workers, config=config)
+        ends_at = None if duration_s is None else time.monotonic() + duration_s
+        try:
+            with watch(started) if watch is not None else contextlib.nullcontext():
+                report = started._drive(signals, None, ends_at)  # noqa: SLF001 - the same module
+        except RunError:
+            raise
+        except BaseException:
+            started._abandon(_INTERRUPT_GRACE_S)  # noqa: SLF001
+            raise
+    assert report is not None
+    return report
+
+
+def _new_engine(plan: CompiledPlan, runtime: Runtime) -> EngineLike:
+    from . import _core  # noqa: PLC0415 - the engine is needed only here
+
+    engine: EngineLike = _core.Engine(plan.core, runtime)
+    return engine
+
+
+def _notes_on(pending: Sequence[Pending], positioned: AbstractSet[str], folder: Path) -> list[str]:
+    """What becomes of pending roots after the end: that depends on whether their spout gives positions."""
+    notes = []
+    for name in dict.fromkeys(row[0] for row in pending):
+        count = sum(row[0] == name for row in pending)
+        if name in positioned:
+            notes.append(f'spout "{name}": its {count} pending come again in a run with state_dir={str(folder)!r}')
+        else:
+            notes.append(f'"{name}" emits without positions: its {count} pending are gone with this run')
+    return notes
+
+
+def _describe_pending(pending: list[Pending]) -> str:
+    if not pending:
+        return "nothing is pending"
+    rows = [
+        f'spout "{name}" task {task} id {identity!r} (attempt {attempt}, {age_s:.1f} s old)'
+        for name, task, identity, attempt, age_s in pending[:_LISTED_PENDING]
+    ]
+    if len(pending) > _LISTED_PENDING:
+        rows.append(f"and {len(pending) - _LISTED_PENDING} more")
+    return f"{len(pending)} pending: " + ", ".join(rows)
+
+
+class _Signals:
+    """Counts SIGINT and SIGTERM while a run lasts; does nothing off the main thread."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last = 0
+        self.is_obeyed = False
+        self._before: dict[int, Any] = {}
+
+    @property
+    def last_name(self) -> str:
+        return signal.Signals(self.last).name if self.last else "signal"
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # A shell starts background jobs with SIGINT ignored, and means it.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        self.last = number
+
+
+def _stop_all_at_exit() -> None:
+    """Stop what still runs: an interpreter must not be finalized under threads that will ask for it again."""
+    live = [running for running in _live if running._pid == os.getpid()]  # noqa: SLF001 - the same module
+    for running in live:
+        with contextlib.suppress(Exception):
+            running._abandon(_STOP_GRACE_S)  # noqa: SLF001
+    stuck = [t.name for running in live for t in running._threads if t.is_alive()]  # noqa: SLF001
+    if stuck:
+        # Such a thread would be torn down inside the core's frames when it next asks for the interpreter, and that
+        # ends in an abort; leaving now, with a word, is the better way to go.
+        _log.critical("leaving without the interpreter's own shutdown: still inside user code: %s", ", ".join(stuck))
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(1)
+
+
+atexit.register(_stop_all_at_exit)

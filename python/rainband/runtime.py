@@ -1,0 +1,340 @@
+"""What the core calls on cold paths: it builds tasks, logs what users' code raised, and keeps state.
+
+The core (`_core.Engine`) holds one `Runtime` and calls it attached and never under a lock of its own: `build` on the
+executor's thread, at a task's first start and after a restart; `user_error`, `log` and `dead_letter` on any executor;
+`positions` on the timer thread.
+
+A built task is a `TaskSpec`: the instance and its bound methods, None where the class does not override a hook, so
+that the core neither looks up names nor calls empty methods on the tuple's path. `batching` and `aio` put their own
+callables in the same places.
+
+Left out on purpose: what an error means for the tuple (the core decides and passes it as `note`), and how logging is
+set up (the program's business; the command line does it for itself).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from . import aio, batching
+from .component import BatchBolt, Bolt, Spout, TaskContext, overrides
+from .durable import DeadLetterFile, PositionStore, StateFolder
+from .errors import RainbandError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from .binding import Binding
+    from .plan import CompiledPlan, ComponentPlan
+
+__all__ = ["Runtime", "TaskSpec"]
+
+_PACKAGE_FOLDER: Final = str(Path(__file__).parent)
+_ENGINE_FILES: Final = frozenset(
+    f"{_PACKAGE_FOLDER}/{name}.py" for name in ("aio", "batching", "function", "runtime", "run")
+)
+_LOGGED_IN_FULL: Final = 5  # times the same error is logged with its traceback …
+_WINDOW_S: Final = 10.0  # … in this time; the rest is counted
+
+
+@dataclass(slots=True)
+class TaskSpec:
+    """One task as the core runs it; None stands for a hook that the component does not have."""
+
+    instance: object
+    open: Callable[[], object]
+    close: Callable[[], object] | None = None
+    # spouts
+    next_tuple: Callable[[], object] | None = None
+    ack: Callable[[Any], object] | None = None
+    fail: Callable[[Any, Any], object] | None = None
+    dead: Callable[[Any, Any], object] | None = None
+    activate: Callable[[], object] | None = None
+    deactivate: Callable[[], object] | None = None
+    # bolts
+    mode: str = "plain"
+    process: Callable[..., object] | None = None
+    bindings: Mapping[tuple[int, str], Binding] | None = None
+    auto_ack: bool = True
+    tick: Callable[[], object] | None = None
+    flush: Callable[[], object] | None = None
+    finish: Callable[[], object] | None = None
+    # modes "batch" and "async"
+    timer: Callable[[], float | None] | None = None  # after each slice and at its deadline; gives the next, in seconds
+    loop: Callable[[Any], None] | None = None  # in place of the core's own loop
+    cancel: Callable[[Any], None] | None = None  # a held tuple timed out
+    settle: Callable[[object], object] | None = None  # runs a coroutine that a plain process() returned
+
+
+class Runtime:
+    """The Python side of one run."""
+
+    def __init__(self, plan: CompiledPlan) -> None:
+        self.plan = plan
+        self.name = plan.name
+        self.positioned: set[str] = set()  # spouts that gave positions in this run
+        self.contexts: dict[int, TaskContext] = {}  # by task id; the report reads the counters
+        self._log = logging.getLogger(f"rainband.{plan.name}")
+        self._named_folder = plan.config["state_dir"]
+        self._use_folder(StateFolder(self._named_folder or _default_state_dir(plan.name)))
+        self._errors = _ErrorLog(plan.name)
+        self._told: deque[tuple[BaseException, str]] = deque(maxlen=16)
+
+    def open(self) -> None:
+        """Lock the state folder and read the positions that an earlier run left in it.
+
+        Raises:
+            StateError: the folder that the user named is in use, or it or what is in it cannot be read.
+        """
+        try:
+            self.folder.take()
+        except StateError as error:
+            if self._named_folder is not None:
+                raise
+            self._use_folder(StateFolder(tempfile.mkdtemp(prefix=f"rainband-{self.name}-")))
+            self._log.warning("%s; this run keeps its state in %s", error, self.folder.take())
+        try:
+            self.store.load()
+        except StateError:
+            self.folder.release()
+            raise
+
+    def _use_folder(self, folder: StateFolder) -> None:
+        self.folder = folder
+        self.store = PositionStore(folder)
+        self.letters = DeadLetterFile(folder)
+
+    def close(self) -> None:
+        """Write what is still counted, close the files and give the folder back; may be called twice."""
+        self._errors.tell_rest()
+        self.letters.close()
+        self.folder.release(remove_if_empty=self._named_folder is None)
+
+    # -- called by the core ----------------------------------------------------------------------------------------
+
+    def build(self, component: int, task_id: int, task_index: int) -> TaskSpec:
+        """Construct one instance of a component and say how to call it; it is not opened yet."""
+        planned = self.plan.components[component]
+        context = self._context(planned, task_id, task_index)
+        self.contexts[task_id] = context
+        instance = planned.build(context)
+        if isinstance(instance, Spout):
+            return _spout_spec(instance, context)
+        return self._bolt_spec(instance, context, planned)
+
+    def _bolt_spec(self, instance: Bolt, context: TaskContext, planned: ComponentPlan) -> TaskSpec:
+        spec = bolt_spec(instance, context, planned)
+        names = [component.name for component in self.plan.components]
+        if planned.mode == "async":
+            aio.install(
+                spec,
+                instance,
+                task_id=context.task_id,
+                concurrency=planned.config["concurrency"],
+                bindings={(names[i], stream): binding for (i, stream), binding in planned.bindings.items()},
+                streams={shape.name: tuple(shape.fields) for shape in planned.streams},
+                on_raise=partial(self._raised, planned.index, context.task_id),
+            )
+        return spec
+
+    def _raised(self, component: int, task_id: int, where: str, error: BaseException) -> None:
+        self.user_error(component, task_id, where, error, "the tuple failed" if where == "process" else "")
+
+    def user_error(self, component: int, task_id: int, where: str, error: BaseException, note: str) -> None:
+        """Log an exception of user code with its traceback; one that repeats is counted instead."""
+        planned = self.plan.components[component]
+        if planned.mode == "batch" and where in {"process", "timer"}:
+            where = "process_batch"
+        call = where if where.endswith(")") else f"{where}()"
+        text = f'{planned.kind} "{planned.name}" task {task_id}: {call} raised {_short(error)}'
+        self._told.append((error, text))
+        self._errors.tell(planned.name, f"{text}; {note}" if note else text, where, error)
+
+    def log(self, level: int, message: str) -> None:
+        """Log a line of the engine."""
+        self._log.log(level, "%s", message)
+
+    def dead_letter(self, record: Mapping[str, Any]) -> None:
+        """Keep a tuple that nobody tries again; durable on return, raises if that is not possible."""
+        self.letters.append(record)
+
+    def positions(self, items: list[tuple[int, int, object]]) -> None:
+        """Keep what spout tasks have resolved so far; durable on return, raises if that is not possible."""
+        named = [(self.plan.components[component], index, position) for component, index, position in items]
+        self.positioned.update(planned.name for planned, _, _ in named)
+        self.store.save([(planned.name, index, planned.tasks, position) for planned, index, position in named])
+
+    # -- called by run ---------------------------------------------------------------------------------------------
+
+    def describe(self, error: BaseException) -> str:
+        """Where an error came from and what it was, in one line."""
+        for known, text in reversed(self._told):
+            if known is error:
+                return text
+        return str(error) if isinstance(error, RainbandError) else _short(error)
+
+    def user_counters(self) -> dict[str, dict[str, int]]:
+        """What users counted, by component and counter, summed over the tasks."""
+        sums: dict[str, dict[str, int]] = {}
+        for context in list(self.contexts.values()):
+            for counter in list(context.counters.values()):
+                own = sums.setdefault(context.component, {})
+                own[counter.name] = own.get(counter.name, 0) + counter.value
+        return sums
+
+    def _context(self, planned: ComponentPlan, task_id: int, task_index: int) -> TaskContext:
+        position = self.store.get(planned.name, task_index, planned.tasks) if planned.kind == "spout" else None
+        taken = {
+            entry.stream.name for p in self.plan.components for entry in p.inputs if entry.component == planned.index
+        }
+        earlier = self.contexts.get(task_id)
+        return TaskContext(
+            topology=self.name,
+            component=planned.name,
+            task_id=task_id,
+            task_index=task_index,
+            parallelism=planned.parallelism,
+            config=planned.config,
+            position=position,
+            state_dir=self.folder.path,
+            tasks=self.plan.tasks,
+            streams={s.name: {f: Any if t is None else t for f, t in s.fields.items()} for s in planned.streams},
+            subscribed=frozenset(taken),
+            counters={} if earlier is None else earlier.counters,
+        )
+
+
+def _default_state_dir(topology: str) -> Path:
+    """A new folder below the user's XDG state folder: rainband / topology / run."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if Path(state).is_absolute() else Path("~/.local/state")
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    return base / "rainband" / topology / f"{started}-{os.getpid()}"
+
+
+def _spout_spec(instance: Spout, context: TaskContext) -> TaskSpec:
+    own = partial(_own_hook, instance)
+    return TaskSpec(
+        instance=instance,
+        open=_opening(own("open"), context),
+        close=own("close"),
+        next_tuple=instance.next_tuple,
+        ack=own("ack"),
+        fail=own("fail"),
+        dead=own("dead"),
+        activate=own("activate"),
+        deactivate=own("deactivate"),
+    )
+
+
+def bolt_spec(instance: Bolt, context: TaskContext, planned: ComponentPlan) -> TaskSpec:
+    """How to call a bolt that is plain or takes batches; for an `async` one `aio.install` has to follow."""
+    own = partial(_own_hook, instance)
+    spec = TaskSpec(
+        instance=instance,
+        open=_opening(own("prepare"), context),
+        close=own("close"),
+        process=instance.process,
+        bindings=planned.bindings,
+        auto_ack=planned.config["auto_ack"],
+        tick=own("tick"),
+        flush=own("flush"),
+        finish=own("finish"),
+        settle=aio.settle,
+    )
+    if isinstance(instance, BatchBolt):
+        batching.install(spec, instance, planned.config)
+    return spec
+
+
+def _own_hook(instance: Spout | Bolt, name: str) -> Any:
+    return getattr(instance, name) if overrides(instance, name) else None
+
+
+def _opening(hook: Callable[[TaskContext], object] | None, context: TaskContext) -> Callable[[], object]:
+    return _nothing if hook is None else partial(hook, context)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _short(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception as second:  # noqa: BLE001 - a user's __repr__ may raise anything
+        return f"{type(error).__name__} (its repr raised {type(second).__name__})"
+
+
+@dataclass(slots=True)
+class _Repeats:
+    since: float
+    seen: int = 0
+    hidden: int = 0
+    text: str = ""
+
+
+class _ErrorLog:
+    """Logs errors of users' code; the same one (component, hook, type, line) in full only so many times a while."""
+
+    def __init__(self, topology: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._topology = topology
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._repeats: dict[tuple[str, str, type, int], _Repeats] = {}
+
+    def tell(self, component: str, text: str, where: str, error: BaseException) -> None:
+        trace = _users_part(error.__traceback__)
+        now = self._clock()
+        key = (component, where, type(error), _raised_at(trace))
+        with self._guard:
+            entry = self._repeats.setdefault(key, _Repeats(now))
+            hidden = 0
+            if now - entry.since >= _WINDOW_S:
+                hidden, entry.since, entry.seen, entry.hidden = entry.hidden, now, 0, 0
+            entry.seen += 1
+            entry.text = text
+            is_told = entry.seen <= _LOGGED_IN_FULL
+            entry.hidden += not is_told
+            is_last = entry.seen == _LOGGED_IN_FULL
+        if not is_told:
+            return
+        more = f" ({hidden} more like it were not logged)" if hidden else ""
+        more += " (the next ones like it are counted)" if is_last else ""
+        self._log(component, f"{text}{more}", (type(error), error, trace))
+
+    def tell_rest(self) -> None:
+        """Log the counts of what was hidden so far."""
+        with self._guard:
+            rest = [(key[0], entry.hidden, entry.text) for key, entry in self._repeats.items() if entry.hidden]
+            self._repeats.clear()
+        for component, hidden, text in rest:
+            self._log(component, f"{hidden} more like it were not logged: {text}", None)
+
+    def _log(self, component: str, text: str, info: Any) -> None:
+        logging.getLogger(f"rainband.{self._topology}.{component}").error("%s", text, exc_info=info)
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is not the engine's; all of it if there is no other."""
+    part = trace
+    while part is not None and part.tb_frame.f_code.co_filename in _ENGINE_FILES:
+        part = part.tb_next
+    return part if part is not None else trace
+
+
+def _raised_at(trace: TracebackType | None) -> int:
+    lines = [line for _, line in traceback.walk_tb(trace)]
+    return lines[-1] if lines else 0
