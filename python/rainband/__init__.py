@@ -2,8 +2,8 @@
 
     from rainband import Bolt, Spout, Topology, grouping
 
-Everything public is exported here. What costs time to import (pydantic, the runner, the test harness) is loaded when first
-touched, so that `import rainband` stays within 60 ms of a bare interpreter.
+Everything public is exported here. What costs time to import (pydantic, the runner, the test harness) is loaded when
+first touched, so that `import rainband` stays within 60 ms of a bare interpreter.
 """
 
 from __future__ import annotations

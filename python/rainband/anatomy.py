@@ -1,8 +1,8 @@
-"""What a component is: looks at the object given to `Topology.spout` or `bolt` and gives its `Anatomy`, or what is wrong with it.
+"""What a component is: from the object given to `Topology.spout` or `bolt` to its `Anatomy`, or what is wrong with it.
 
-Nothing is built here. A component is a class, a partial of one, a marked function, a partial of one, or another callable that
-builds one (a factory, whose class is not known before). check.py calls `dissect` for every definition; plan.py keeps the
-anatomies and builds instances from them.
+Nothing is built here. A component is a class, a partial of one, a marked function, a partial of one, or another
+callable that builds one (a factory, whose class is not known before). check.py calls `dissect` for every definition;
+plan.py keeps the anatomies and builds instances from them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,19 @@ if TYPE_CHECKING:
     from .errors import Problem
     from .topology import Definition
 
-BASES: dict[str, type[Spout] | type[Bolt]] = {"spout": Spout, "bolt": Bolt}
+BASES: dict[str, type[Spout | Bolt]] = {"spout": Spout, "bolt": Bolt}
 WORK = {"spout": "next_tuple", "bolt": "process", "batch": "process_batch"}
-OTHER_WORDS = ("nextTuple", "next", "execute", "process", "process_tuple", "process_batch", "next_tuple", "run", "__call__")
+OTHER_WORDS = (
+    "nextTuple",
+    "next",
+    "execute",
+    "process",
+    "process_tuple",
+    "process_batch",
+    "next_tuple",
+    "run",
+    "__call__",
+)
 """Names that people give to the work by mistake: Storm's, streamparse's, and those of the other kind."""
 CALLS = {
     "open": ("context",),
@@ -70,7 +80,7 @@ class Anatomy:
     kind: str
     name: str
     mode: str = "plain"
-    cls: type[Spout] | type[Bolt] | None = None
+    cls: type[Spout | Bolt] | None = None
     function: Callable[..., Any] | None = None
     factory: Callable[[], Any] | None = None
     outputs: Any = ()
@@ -89,14 +99,15 @@ class Anatomy:
             width: number of fields of the stream "default".
 
         Raises:
-            TopologyError: a factory built something else, or an attribute set in the constructor hides a method of the engine.
+            TopologyError: a factory built something else, or an attribute set in the constructor hides a method of the
+                engine.
             Exception: whatever the user's constructor raises.
         """
         if self.function is not None:
             if self.kind == "bolt":
                 return FunctionBolt.of(self.function, self.context_parameter, context)
             return GeneratorSpout(self.function, context_parameter=self.context_parameter, width=width)
-        assert self.factory is not None, "an anatomy has a function or a factory"  # noqa: S101
+        assert self.factory is not None, "an anatomy has a function or a factory"
         made = self.factory()
         found: list[Problem] = []
         if not isinstance(made, BASES[self.kind]):
@@ -114,9 +125,8 @@ def dissect(definition: Definition) -> tuple[Anatomy | None, list[Problem]]:
 
     Example:
         >>> from rainband.topology import Definition
-        >>> print(dissect(Definition("bolt", "count", 5))[1][0])
-        bolt "count": it is not a component; expected a subclass of Bolt, a functools.partial of one, or a function marked \
-@bolt(outputs=…), got 5
+        >>> dissect(Definition("bolt", "count", 5))[1][0].code
+        'not_a_component'
     """
     where, kind, given = definition.where, definition.kind, definition.component
     inner = given.func if isinstance(given, partial) else given
@@ -146,7 +156,9 @@ def _class(where: str, kind: str, given: Any, cls: type[Spout | Bolt]) -> tuple[
     parameters = None
     if not overrides(cls, work):
         instead = next((w for w in OTHER_WORDS if w != work and callable(vars(cls).get(w))), "")
-        found.append(say.missing_work(where, name, work, instead or say.near(work, (n for n in vars(cls) if n[0] != "_"))))
+        found.append(
+            say.missing_work(where, name, work, instead or say.near(work, (n for n in vars(cls) if n[0] != "_")))
+        )
     elif kind == "bolt" and not batch:
         parameters, wrong = read(cls.process, where, owner=cls)  # type: ignore[union-attr]
         found += wrong
@@ -155,14 +167,14 @@ def _class(where: str, kind: str, given: Any, cls: type[Spout | Bolt]) -> tuple[
     hooks = frozenset(hook for hook in _hooks_of(kind, batch) if overrides(cls, hook))
     for hook in _hooks_of(kind, batch):
         if hook in hooks and hook != "process":
-            found += _check_hook(where, kind, name, hook, getattr(cls, hook), cls)
+            found += _check_hook(where, kind, cls, hook)
     mode = "batch" if batch else "async" if any(_is_async(getattr(cls, hook)) for hook in hooks) else "plain"
     return (
         Anatomy(
             kind,
             name,
             mode,
-            cls=cls,  # type: ignore[arg-type]
+            cls=cls,
             factory=given,
             outputs=cls.outputs,
             streams=cls.streams,
@@ -210,21 +222,31 @@ def _factory(where: str, definition: Definition, inner: Any) -> tuple[Anatomy | 
     kind, given = definition.kind, definition.component
     name = getattr(inner, "__name__", None) or type(inner).__name__
     try:
-        needed = [p.name for p in signature(given).parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
-        needed += [p.name for p in signature(given).parameters.values() if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+        needed = [
+            p.name for p in signature(given).parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL
+        ]
+        needed += [
+            p.name for p in signature(given).parameters.values() if p.default is p.empty and p.kind is p.KEYWORD_ONLY
+        ]
     except (TypeError, ValueError):
         needed = []
     yields = _is_async(inner) or inspect.isgeneratorfunction(inner)
     if needed or yields:
         return None, [say.unmarked_function(where, kind, name, needed)]
-    found = [say.factory_without_outputs(where, name)] if definition.outputs is None and definition.streams is None else []
+    found = (
+        [say.factory_without_outputs(where, name)] if definition.outputs is None and definition.streams is None else []
+    )
     return Anatomy(kind, name, factory=given), found
 
 
 def _constructor(where: str, name: str, given: Any, cls: type) -> list[Problem]:
-    """Whether the constructor takes the arguments of the partial. `__init__` of the bases takes anything, as `__new__` does."""
+    """Whether the constructor takes the arguments of the partial."""
     if inspect.isabstract(cls):
-        return [say.abstract_class(where, name, sorted(cls.__abstractmethods__))]
+        return [
+            say.abstract_class(
+                where, name, [m for m in dir(cls) if getattr(getattr(cls, m, None), "__isabstractmethod__", False)]
+            )
+        ]
     args, keywords = (given.args, given.keywords) if isinstance(given, partial) else ((), {})
     if cls.__init__ is object.__init__:  # type: ignore[misc]
         return [say.constructor_arguments(where, name, "it takes none", [])] if args or keywords else []
@@ -244,19 +266,12 @@ def _call(where: str, name: str, target: Any, args: tuple[Any, ...], keywords: M
     return []
 
 
-def _check_hook(where: str, kind: str, name: str, hook: str, function: Any, cls: type) -> list[Problem]:
+def _check_hook(where: str, kind: str, cls: type, hook: str) -> list[Problem]:
+    function = getattr(cls, hook)
     if not callable(function):
         return [say.hook_signature(where, hook, _header(hook), say.shown(function))]
-    if _is_async(function):
-        if kind == "spout":
-            return [say.async_spout(where, hook)]
-        if hook == "process_batch":
-            return [say.async_batch(where, name)]
-    elif inspect.isgeneratorfunction(function):
-        if hook == "next_tuple":
-            return [say.yielding_hook(where, hook, "write self.emit(…), or a function marked @spout")]
-        if kind == "spout" or hook in {"prepare", "close", "process_batch"}:
-            return [say.yielding_hook(where, hook, "write self.emit(…)" if hook == "process_batch" else "remove the yield")]
+    if found := _check_colour(where, kind, cls.__name__, hook, function):
+        return found
     static = inspect.getattr_static(cls, hook)
     arguments = [*((None,) if isinstance(static, FunctionType) else ()), *CALLS[hook]]
     try:
@@ -270,6 +285,23 @@ def _check_hook(where: str, kind: str, name: str, hook: str, function: Any, cls:
     return []
 
 
+def _check_colour(where: str, kind: str, name: str, hook: str, function: Any) -> list[Problem]:
+    """Whether a hook is of a kind that the engine does not call: async, or a generator function."""
+    if _is_async(function):
+        if kind == "spout":
+            return [say.async_spout(where, hook)]
+        return [say.async_batch(where, name)] if hook == "process_batch" else []
+    if not inspect.isgeneratorfunction(function):
+        return []
+    if hook == "next_tuple":
+        return [say.yielding_hook(where, hook, "write self.emit(…), or a function marked @spout")]
+    if hook == "process_batch":
+        return [say.yielding_hook(where, hook, "write self.emit(…, anchors=…)")]
+    return (
+        [say.yielding_hook(where, hook, "remove the yield")] if kind == "spout" or hook in {"prepare", "close"} else []
+    )
+
+
 def _header(hook: str) -> str:
     return f"{hook}({', '.join(('self', *CALLS[hook]))})"
 
@@ -279,7 +311,7 @@ def _without_annotations(taken: inspect.Signature) -> str:
     return str(taken.replace(parameters=plain, return_annotation=taken.empty))
 
 
-def _hooks_of(kind: str, batch: bool) -> tuple[str, ...]:  # noqa: FBT001
+def _hooks_of(kind: str, batch: bool) -> tuple[str, ...]:
     return SPOUT_HOOKS if kind == "spout" else (*BOLT_HOOKS, "process_batch") if batch else BOLT_HOOKS
 
 

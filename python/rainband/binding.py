@@ -1,11 +1,12 @@
-"""How the parameters of `process` are bound to the fields of an input, by name. Done once per input when a plan is compiled.
+"""How the parameters of `process` are bound to the fields of an input, by name, once per input when a plan is compiled.
 
-`read` looks at a function once and gives its `Parameters`; `Parameters.bind` then makes a `Binding` for each stream: where the core
-takes every argument from, so that a tuple costs one vectorcall and no lookup by name. Worked example, fields (word, at, city):
+`read` looks at a function once and gives its `Parameters`; `Parameters.bind` then makes a `Binding` for each stream:
+where the core takes every argument from, so that a tuple costs one vectorcall and no lookup by name. Worked example,
+fields (word, at, city):
 
     process(self, at, word, tup)            Binding((1, 0, -1), ())                   -1 is the whole Tuple
-    process(self, word, rank=0, at=None)    Binding((0, 1), ("at",))                  the stream lacks rank; behind it, by name
-    process(self, word, **rest)             Binding((0, 1, 2), ("at", "city"))
+    process(self, word, rank=0, at=None)    Binding((0, 1), ("at",))                  the stream lacks rank; behind it,
+    by name process(self, word, **rest)             Binding((0, 1, 2), ("at", "city"))
 
 Annotations are resolved one at a time, so that one name that exists only for type checkers does not hide the others.
 """
@@ -124,9 +125,7 @@ class Parameters:
         return Binding((*plain, *by_name.values()), tuple(by_name)), found
 
 
-def read(
-    function: Callable[..., Any], where: str, *, owner: type | None = None
-) -> tuple[Parameters, list[Problem]]:
+def read(function: Callable[..., Any], where: str, *, owner: type | None = None) -> tuple[Parameters, list[Problem]]:
     """The parameters of a `process`, and what is wrong with them whatever the input is.
 
     Args:
@@ -136,8 +135,8 @@ def read(
 
     Example:
         >>> def process(*words): ...
-        >>> print(read(process, 'bolt "b"')[1][0])
-        bolt "b": process() takes *words, but fields are bound by name; expected named parameters; name the fields, or take tup: Tuple
+        >>> read(process, 'bolt "b"')[1][0].what
+        'process() takes *words, but fields are bound by name'
     """
     args: tuple[Any, ...] = ()
     given: frozenset[str] = frozenset()
@@ -261,8 +260,8 @@ def _mentions(annotation: Any, cls: type) -> bool:
 
 
 def _may_be_tuple(annotation: Any) -> bool:
-    special = annotation is ABSENT or annotation is Any or annotation is object or annotation is typing.Tuple  # noqa: UP006
-    return special or _mentions(annotation, Tuple)
+    anything = (ABSENT, Any, object, typing.Tuple)  # noqa: UP006
+    return any(annotation is special for special in anything) or _mentions(annotation, Tuple)
 
 
 def _written(annotation: Any) -> str:

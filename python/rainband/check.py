@@ -1,8 +1,9 @@
 """Finds every mistake of a topology, before anything of it is built, and gives what plan.py needs of a good one.
 
-`check` looks in four steps, each of which goes on after a mistake: the settings; each component by itself (anatomy.py); the inputs
-of each bolt, now that all streams are known; the graph as a whole. A mistake is told once: what hangs on something already found
-wrong is left out. Texts stand in problems.py. Nothing of the user's runs here except the evaluation of annotations.
+`check` looks in four steps, each of which goes on after a mistake: the settings; each component by itself (anatomy.py);
+the inputs of each bolt, now that all streams are known; the graph as a whole. A mistake is told once: what hangs on
+something already found wrong is left out. Texts stand in problems.py. Nothing of the user's runs here except the
+evaluation of annotations.
 """
 
 from __future__ import annotations
@@ -170,9 +171,9 @@ def _part(definition: Definition) -> Part:
     tasks = definition.tasks
     part.tasks = part.parallelism if tasks is None else _count(part, "tasks", tasks, part.parallelism)
     part.streams = _streams(part)
-    if anatomy is not None and anatomy.kind == "spout" and anatomy.function is not None:
-        if part.tasks > 1 and anatomy.context_parameter is None:
-            part.problems.append(say.shared_source(where, anatomy.name, part.tasks))
+    reads_everything = anatomy and anatomy.kind == "spout" and anatomy.function and not anatomy.context_parameter
+    if anatomy and reads_everything and part.tasks > 1:
+        part.problems.append(say.shared_source(where, anatomy.name, part.tasks))
     return part
 
 
@@ -261,7 +262,7 @@ def _settings(
         own, wrong = config.check_layer(single.get(part.name), f"{run}, {part.where}", "component")
         found += wrong
         _merge(part, common, {k: v for k, v in winning.items() if k in config.COMPONENT_KEYS}, own)
-    merged = config.defaults("topology") | {k: v for k, v in (common | winning).items() if k in config.TOPOLOGY_KEYS}
+    merged = config.defaults("topology") | {k: v for k, v in {**common, **winning}.items() if k in config.TOPOLOGY_KEYS}
     if merged["workers"] > 1:
         found.append(say.workers_not_yet(where, merged["workers"]))
     return merged, found
@@ -285,7 +286,7 @@ def _merge(
     part.problems += found
     below = config.defaults("component") | {k: v for k, v in common.items() if k in config.COMPONENT_KEYS}
     part.own_settings = of_class | of_wiring | dict(single or {})
-    part.settings = below | of_class | of_wiring | winning | dict(single or {})
+    part.settings = {**below, **of_class, **of_wiring, **winning, **(single or {})}
 
 
 def _settings_that_clash(part: Part, named: Mapping[str, Part]) -> None:

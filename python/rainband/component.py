@@ -1,16 +1,15 @@
-"""The classes that users write from: `Spout`, `Bolt`, `BatchBolt`, and what they hold: `Stream`, `TaskContext`, verdicts.
+"""The classes that users derive from: `Spout`, `Bolt`, `BatchBolt`; and `Stream`, `TaskContext`, verdicts.
 
-Stage 0 of a tuple's path: the calls that users make (`emit`, `ack`, `fail`, …) are methods of the Rust bases and are on purpose
-not defined here, so that a lookup finds the Rust method at once. What stands here are the hooks that users override. Their
-parameters are positional-only in the bases, so that an override may name them as it likes.
+Stage 0 of a tuple's path: the calls that users make (`emit`, `ack`, `fail`, …) are methods of the Rust bases and are on
+purpose not defined here, so that a lookup finds the Rust method at once. What stands here are the hooks that users
+override. Their parameters are positional-only in the bases, so that an override may name them as it likes.
 
-Each task builds its own instance where it runs, and one thread calls all of its hooks, from `open` or `prepare` to `close`.
-Nothing here checks a topology; that is check.py.
+Each task builds its own instance where it runs, and one thread calls all of its hooks, from `open` or `prepare` to
+`close`. Nothing here checks a topology; that is check.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ._core import BoltBase, Failure, SpoutBase, Tuple, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from logging import Logger
     from pathlib import Path
 
@@ -106,7 +106,8 @@ class TaskContext:
         counters: counters made so far.
 
     Example:
-        >>> context = TaskContext(topology="t", component="count", task_id=3, task_index=1, tasks={"count": range(2, 4)})
+        >>> tasks = {"count": range(2, 4)}
+        >>> context = TaskContext(topology="t", component="count", task_id=3, task_index=1, tasks=tasks)
         >>> rows = ["a", "b", "c", "d"]
         >>> rows[context.task_index :: len(context.tasks_of("count"))]  # this task's share
         ['b', 'd']
@@ -155,11 +156,12 @@ class TaskContext:
 class Spout(SpoutBase):
     """A source of tuples. Override `next_tuple`, and what else is needed.
 
-    `self.emit(*values, stream="default", id=…, position=…, task=None)` sends a tuple: with `id` it is tracked (a root) and
-    `ack(id)` or `dead(id, …)` is called once for it, without `id` it is fire and forget. `self.end()` says that this task has no
-    more. Both work on the task's own thread from `open` on.
+    `self.emit(*values, stream="default", id=…, position=…, task=None)` sends a tuple: with `id` it is tracked (a root)
+    and `ack(id)` or `dead(id, …)` is called once for it, without `id` it is fire and forget. `self.end()` says that
+    this task has no more. Both work on the task's own thread from `open` on.
 
-    Class attributes `outputs` and `streams` declare the streams; every per-component setting may be a class attribute too.
+    Class attributes `outputs` and `streams` declare the streams; every per-component setting may be a class attribute
+    too.
 
     Example:
         >>> class Numbers(Spout):
@@ -180,7 +182,7 @@ class Spout(SpoutBase):
     streams: ClassVar[Mapping[str, Stream | Sequence[str] | Mapping[str, Any]]] = MappingProxyType({})
 
     def open(self, context: TaskContext, /) -> None:
-        """Called once per task, first, in the process and on the thread that run it. An exception stops the topology."""
+        """Called once per task, first, in the process and thread that run it. An exception stops the run."""
 
     def next_tuple(self) -> None:
         """Emit none, one or several. Called again and again until `end()`, while less than `max_pending` is pending.
@@ -198,7 +200,7 @@ class Spout(SpoutBase):
         """
 
     def dead(self, id: Any, failure: Failure, /) -> None:  # noqa: A002, ARG002
-        """The root of that id was given up and stands in the dead letters. Called once, in place of `ack`, which it calls."""
+        """The root of that id was given up, it is in the dead letters. Called once, in place of `ack`; calls it."""
         self.ack(id)
 
     def activate(self) -> None:
@@ -214,9 +216,9 @@ class Spout(SpoutBase):
 class Bolt(BoltBase):
     """A step that receives tuples. Override `process`; its parameters are bound to the fields of the input by name.
 
-    `self.emit(*values, stream="default", anchors=…, task=None)` sends a tuple that belongs to the input in hand. The input is acked
-    when `process` ends and fails when it raises. With the class attribute `auto_ack = False` that is up to you: `self.ack(tup)`,
-    `self.fail(tup, reason, retry=True)`, `self.reset_timeout(tup)`, from any thread.
+    `self.emit(*values, stream="default", anchors=…, task=None)` sends a tuple that belongs to the input in hand. The
+    input is acked when `process` ends and fails when it raises. With the class attribute `auto_ack = False` that is up
+    to you: `self.ack(tup)`, `self.fail(tup, reason, retry=True)`, `self.reset_timeout(tup)`, from any thread.
 
     Example:
         >>> class Split(Bolt):
@@ -234,7 +236,7 @@ class Bolt(BoltBase):
     on_error: ClassVar[Literal["fail", "restart", "stop"]]
 
     def prepare(self, context: TaskContext, /) -> Any:
-        """Called once per task, first, in the process and on the thread that run it. An exception stops the topology."""
+        """Called once per task, first, in the process and thread that run it. An exception stops the run."""
 
     def process(self, *args: Any, **kwargs: Any) -> Any:
         """Handle one tuple. Called for each, on the task's thread, never after `finish`.
@@ -244,7 +246,7 @@ class Bolt(BoltBase):
         raise NotImplementedError(f"{type(self).__name__} does not define process()")
 
     def tick(self) -> Any:
-        """Called every `tick_interval_s` seconds, between tuples. What it emits are roots of their own unless anchored."""
+        """Called every `tick_interval_s` seconds, between tuples. What it emits unanchored are roots of their own."""
 
     def flush(self) -> Any:
         """No fresh input will come: let go of what you hold. Called again if replays come after it."""
@@ -259,8 +261,8 @@ class Bolt(BoltBase):
 class BatchBolt(Bolt):
     """A step that receives tuples in batches of up to `batch_size`, at least every `batch_interval_s` seconds.
 
-    All are acked when `process_batch` returns. When it raises, all fail and come back in batches of one. `self.fail(tup, reason)`
-    inside fails one of them. An emit needs `anchors=`.
+    All are acked when `process_batch` returns. When it raises, all fail and come back in batches of one.
+    `self.fail(tup, reason)` inside fails one of them. An emit needs `anchors=`.
 
     Example:
         >>> class Store(BatchBolt):

@@ -2,25 +2,32 @@
 
     Defaults < topology < class attribute of the component < config= of the component < arguments of run (`--set`)
 
-Every setting is either of the whole topology or of a component. A setting of a component may also be given for the whole topology
-and is then the default of all its components. In the arguments of a run `count.batch_size` means the setting of one component.
+Every setting is either of the whole topology or of a component. A setting of a component may also be given for the
+whole topology and is then the default of all its components. In the arguments of a run `count.batch_size` means the
+setting of one component.
 
-This module imports pydantic, so it is imported only when a configuration is checked. The page docs/configuration.md is made from
-the descriptions here by `reference()`.
+This module imports pydantic, so it is imported only when a configuration is checked. The page docs/configuration.md is
+made from the descriptions here by `reference()`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
 
 from . import problems as say
-from .errors import ConfigError, Problem
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pydantic.fields import FieldInfo
+
+    from .errors import Problem
 
 Scope = Literal["topology", "component"]
 
@@ -46,50 +53,69 @@ class Config(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     workers: int = _topology(1, "Worker processes. Only 1 for now.", ge=1)
-    drain_timeout_s: float = _topology(30.0, "How long a run that was told to end may take to resolve what is pending.", ge=0)
+    drain_timeout_s: float = _topology(
+        30.0, "How long a run that was told to end may take to resolve what is pending.", ge=0
+    )
     state_dir: str | Path | None = _topology(
         None,
-        "Folder for positions and dead letters. Give one to continue an earlier run at its positions; without it every run has a "
-        "new folder below the user's XDG state folder: rainband / topology / run.",
+        "Folder for positions and dead letters. Give one to continue an earlier run at its positions; without it "
+        "every run has a new folder below the user's XDG state folder: rainband / topology / run.",
     )
     checked: bool = _topology(
-        False,  # noqa: FBT003
-        "Check the values of every emit against the declared types, and find values that were changed after they were emitted. On "
-        "in the test harness.",
+        False,
+        "Check the values of every emit against the declared types, and find values that were changed after they were "
+        "emitted. On in the test harness.",
     )
     audit_s: float = _topology(
         600.0, "A root older than this is audited: if no task holds it, it fails as `lost`.", gt=0, le=86_400
     )
     max_hops: int = _topology(10_000, "Components that one tuple may pass; beyond, its root fails. Ends loops.", ge=1)
 
-    queue_capacity: int = _component(1024, "Tuples in the inbox of a task; when it is full, its producers wait.", ge=1, le=2**24)
-    queue_bytes: int = _component(64 * 2**20, "Estimated bytes in the inbox of a task; when it is full, its producers wait.", ge=1)
+    queue_capacity: int = _component(
+        1024, "Tuples in the inbox of a task; when it is full, its producers wait.", ge=1, le=2**24
+    )
+    queue_bytes: int = _component(
+        64 * 2**20, "Estimated bytes in the inbox of a task; when it is full, its producers wait.", ge=1
+    )
     loop_bytes: int = _component(
         64 * 2**20,
-        "Estimated bytes that a task queues from back edges of a cycle, which never wait; beyond, the root fails with `loop full`.",
+        "Estimated bytes that a task queues from back edges of a cycle, which never wait; beyond, the root fails "
+        "with `loop full`.",
         ge=1,
     )
-    max_pending: int = _component(1000, "Roots that a spout task may have unresolved; at the limit it is not asked for more.", ge=1, le=2**24)
-    max_attempts: int = _component(5, "Attempts of a root, the first included, before it goes to the dead letters.", ge=1, le=65_535)
-    retry_backoff_s: float = _component(0.1, "Wait before the second attempt; it doubles with each further one.", ge=0, le=3600)
+    max_pending: int = _component(
+        1000, "Roots that a spout task may have unresolved; at the limit it is not asked for more.", ge=1, le=2**24
+    )
+    max_attempts: int = _component(
+        5, "Attempts of a root, the first included, before it goes to the dead letters.", ge=1, le=65_535
+    )
+    retry_backoff_s: float = _component(
+        0.1, "Wait before the second attempt; it doubles with each further one.", ge=0, le=3600
+    )
     retry_backoff_max_s: float = _component(10.0, "The longest wait between two attempts.", ge=0, le=3600)
     ack_timeout_s: float = _component(
         30.0, "A tuple that a bolt holds un-acked for so long, outside of a call, fails as `timeout`.", gt=0, le=86_400
     )
-    execute_timeout_s: float = _component(300.0, "One synchronous call that takes longer stops the run.", gt=0, le=86_400)
-    max_anchors: int = _component(64, "Distinct roots that one tuple may belong to; an emit above it raises.", ge=1, le=65_535)
+    execute_timeout_s: float = _component(
+        300.0, "One synchronous call that takes longer stops the run.", gt=0, le=86_400
+    )
+    max_anchors: int = _component(
+        64, "Distinct roots that one tuple may belong to; an emit above it raises.", ge=1, le=65_535
+    )
     on_error: Literal["fail", "restart", "stop"] = _component(
         "fail",
-        "What an exception in user code does: `fail` the tuple (a spout's `next_tuple` has none, it restarts), `restart` the task with "
-        "a fresh instance, `stop` the run.",
+        "What an exception in user code does: `fail` the tuple (a spout's `next_tuple` has none, it restarts), "
+        "`restart` the task with a fresh instance, `stop` the run.",
     )
     restart_limit: int = _component(10, "Restarts of a task within 60 s before the run fails.", ge=0)
     tick_interval_s: float | None = _component(None, "Call `tick` so often; no ticks without it.", ge=0.001, le=86_400)
     concurrency: int = _component(16, "Tuples that an `async` bolt task has in flight at a time.", ge=1, le=65_535)
     batch_size: int = _component(100, "Tuples in a full batch of a `BatchBolt`.", ge=1, le=2**20)
-    batch_interval_s: float = _component(1.0, "The longest time that a `BatchBolt` waits to fill a batch.", gt=0, le=3600)
+    batch_interval_s: float = _component(
+        1.0, "The longest time that a `BatchBolt` waits to fill a batch.", gt=0, le=3600
+    )
     auto_ack: bool = _component(
-        True,  # noqa: FBT003
+        True,
         "Ack a tuple when `process` ends and fail it when it raises. When off, the bolt acks and fails.",
     )
 

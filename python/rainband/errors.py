@@ -12,8 +12,8 @@
     └── EmitError            a call of emit() or ack() that cannot be right: wrong count, stream, thread, anchor
         └── KeyTypeError     a value that cannot be a key (also a TypeError)
 
-`Reject` stands outside: it is a verdict on a tuple, not an error of the engine, and `except RainbandError` around an `emit`
-must not swallow it.
+`Reject` stands outside: it is a verdict on a tuple, not an error of the engine, and `except RainbandError` around an
+`emit` must not swallow it.
 
 The texts are lower case without a final dot. They name the component, what was expected, what came, and what to write.
 Nothing here imports anything of the package, so that every other module and the Rust door can use it.
@@ -198,8 +198,8 @@ class StateError(RainbandError):
 class EmitError(RainbandError):
     """A call of `emit`, `ack`, `fail` or `end` that cannot be right.
 
-    Raised at the call: before `open` or `prepare`, from another thread than the task's, with the wrong number of values, to an
-    unknown stream, anchored to a tuple that was acked.
+    Raised at the call: before `open` or `prepare`, from another thread than the task's, with the wrong number of
+    values, to an unknown stream, anchored to a tuple that was acked.
 
     Example:
         >>> from rainband import Bolt
@@ -211,7 +211,7 @@ class EmitError(RainbandError):
 
 
 class KeyTypeError(EmitError, TypeError):
-    """A value that has no canonical bytes and so cannot be the key of a grouping: NaN, Decimal, a list, …
+    """A value that has no canonical bytes and so cannot be the key of a grouping, as NaN, a Decimal or a list.
 
     Example:
         >>> issubclass(KeyTypeError, EmitError) and issubclass(KeyTypeError, TypeError)

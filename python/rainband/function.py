@@ -1,14 +1,16 @@
-"""Functions as components: the marks `@bolt` and `@spout`, what spout functions may yield, and the adaptors that run them.
+"""Functions as components: the marks `@bolt` and `@spout`, what spout functions yield, the adaptors that run them.
 
-A mark leaves the function as it was and only writes down, on the function, what check.py needs. The adaptors are made when a plan
-is compiled. `FunctionBolt.process` is the user's function itself, so that a tuple costs no call of ours. `GeneratorSpout` lets a
-spout function block: a daemon thread of its own reads it into a bounded deque, and `next_tuple` moves what is there.
+A mark leaves the function as it was and only writes down, on the function, what check.py needs. The adaptors are made
+when a plan is compiled. `FunctionBolt.process` is the user's function itself, so that a tuple costs no call of ours.
+`GeneratorSpout` lets a spout function block: a daemon thread of its own reads it into a bounded deque, and `next_tuple`
+moves what is there.
 
     helper thread:   generator ──append──▶ deque (≤ capacity) ──popleft──▶ emit     executor thread, in next_tuple
 
-Who waits for whom: the helper sleeps on a Condition when the deque is full and is notified when it is half empty. `next_tuple`
-never sleeps: when it finds nothing it sets `_starving` and returns, and the helper calls `_wake` (set by the engine) after the next
-append. Each side first writes its flag and then looks at the deque again, so no wake-up is lost.
+Who waits for whom: the helper sleeps on a Condition when the deque is full and is notified when it is half empty.
+`next_tuple` never sleeps: when it finds nothing it sets `_starving` and returns, and the helper calls `_wake` (set by
+the engine) after the next append. Each side first writes its flag and then looks at the deque again, so no wake-up is
+lost.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ MOVES = 64
 IDLE_NAP_S = (0.001, 0.02)
 """First and longest rest of the helper thread after `yield IDLE`; it doubles while the function stays idle."""
 CLOSE_WAIT_S = 0.2
-"""How long `close` waits for the function's `finally`; a function that blocks longer is left behind on its daemon thread."""
+"""How long `close` waits for the function's `finally`; one that blocks longer is left on its daemon thread."""
 
 
 @final
@@ -62,8 +64,8 @@ IDLE: Final = _Idle()
 class At:
     """What a spout function yields to say where in its source a value stands.
 
-    The engine stores the highest position with everything at or before it resolved, and gives it back as `context.position` to the
-    next run with the same state folder. Positions increase.
+    The engine stores the highest position with everything at or before it resolved, and gives it back as
+    `context.position` to the next run with the same state folder. Positions increase.
 
     Example:
         >>> from rainband import TaskContext, spout
@@ -98,7 +100,8 @@ def bolt(
 ) -> F | Callable[[F], F]:
     """Mark a function as a bolt: its parameters are fields of the input, what it yields is emitted.
 
-    The function stays callable as before. Bare `@bolt` marks one without outputs. A parameter annotated `TaskContext` receives it.
+    The function stays callable as before. Bare `@bolt` marks one without outputs. A parameter annotated `TaskContext`
+    receives it.
 
     Args:
         function: the function, when used bare.
@@ -127,10 +130,10 @@ def spout(*, outputs: Outputs | None = None, streams: Streams | None = None, **c
 def spout(
     function: F | None = None, /, *, outputs: Outputs | None = None, streams: Streams | None = None, **config: Any
 ) -> F | Callable[[F], F]:
-    """Mark a generator function as a spout: what it yields is numbered, emitted and replayed by the engine. It may block.
+    """Mark a generator function as a spout: what it yields is numbered, emitted and replayed. It may block.
 
-    Its arguments come from `partial(lines, "book.txt")` or a file's `with:`; a parameter annotated `TaskContext` receives it. Bare
-    `@spout` leaves the outputs to the wiring.
+    Its arguments come from `partial(lines, "book.txt")` or a file's `with:`; a parameter annotated `TaskContext`
+    receives it. Bare `@spout` leaves the outputs to the wiring.
 
     Args:
         function: the function, when used bare.
@@ -185,18 +188,22 @@ class FunctionBolt(Bolt):
     """
 
     @classmethod
-    def of(cls, function: Callable[..., Any], context_parameter: str | None, context: TaskContext | None) -> FunctionBolt:
-        """An instance for one task. With a context parameter `process` is a partial of the function, a call made in C."""
+    def of(
+        cls, function: Callable[..., Any], context_parameter: str | None, context: TaskContext | None
+    ) -> FunctionBolt:
+        """An instance for one task; with a context parameter `process` is a partial of the function."""
         made = cls()
-        made.process = function if context_parameter is None else partial(function, **{context_parameter: context})  # type: ignore[method-assign]
+        given = {context_parameter: context} if context_parameter is not None else {}
+        given = {context_parameter: context} if context_parameter is not None else {}
+        vars(made)["process"] = partial(function, **given) if given else function
         return made
 
 
 class GeneratorSpout(Spout):
     """A spout that emits what a function yields. Made when a plan is compiled; see the head of this file.
 
-    An exception of the function surfaces in `next_tuple`, after everything yielded before it was emitted, and stops the run: a
-    generator cannot be resumed.
+    An exception of the function surfaces in `next_tuple`, after everything yielded before it was emitted, and stops the
+    run: a generator cannot be resumed.
 
     Example:
         >>> import time

@@ -1,7 +1,8 @@
 """Groupings: which task of a bolt receives a tuple. Always called: `grouping.shuffle()`, not `grouping.shuffle`.
 
-These are frozen records of a choice; the choosing is done by the core (stage "route"). Names follow Storm. Keys of `fields` and
-`partial_key` must be of the types that API.md lists, and the same key goes to the same task in every process and version.
+These are frozen records of a choice; the choosing is done by the core (stage "route"). Names follow Storm. Keys of
+`fields` and `partial_key` must be of the types that API.md lists, and the same key goes to the same task in every
+process and version.
 
 | grouping | receives |
 |---|---|
@@ -33,8 +34,8 @@ KINDS = ("shuffle", "fields", "partial_key", "all", "global", "none", "local_or_
 class Chooser(Protocol):
     """What `custom()` takes: an object that chooses tasks.
 
-    `prepare` is called once per emitting task, on its thread, before the first `choose`. `choose` is called for every tuple of the
-    stream on the same thread and must not block.
+    `prepare` is called once per emitting task, on its thread, before the first `choose`. `choose` is called for every
+    tuple of the stream on the same thread and must not block.
 
     Example:
         >>> class ByLength:

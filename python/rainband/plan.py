@@ -1,8 +1,9 @@
 """Compiles a checked topology into what runs: the plan dict of the core and, beside it, what only Python needs.
 
-`compile_plan` is the one way from a `Topology` to an engine. `CompiledPlan.core` is passed to `_core.Engine` as it is; components
-stand in definition order and task ids are dense over the run, so component 0 has 0..tasks and component 1 goes on from there. Back
-edges and cycles are found by the core. `plan_hash` is equal for equal plans in every process: workers compare it.
+`compile_plan` is the one way from a `Topology` to an engine. `CompiledPlan.core` is passed to `_core.Engine` as it is;
+components stand in definition order and task ids are dense over the run, so component 0 has 0..tasks and component 1
+goes on from there. Back edges and cycles are found by the core. `plan_hash` is equal for equal plans in every process:
+workers compare it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .check import Part, StreamShape, check, check_component
@@ -92,7 +94,7 @@ class ComponentPlan:
 
     @property
     def parameters(self) -> Parameters | None:
-        """The parameters of `process`, for harnesses that bind them to fields of their own; None takes the whole tuple."""
+        """The parameters of `process`, for harnesses that bind them to other fields; None takes the whole tuple."""
         return self.anatomy.parameters
 
     def stream(self, name: str) -> StreamShape | None:
@@ -103,7 +105,8 @@ class ComponentPlan:
         """An instance for one task, on the thread that calls; `open` or `prepare` is not called.
 
         Raises:
-            TopologyError: a factory built something that is no component of this kind, or the instance hides an engine method.
+            TopologyError: a factory built something that is no component of this kind, or the instance hides an engine
+                method.
             Exception: whatever the user's constructor raises.
         """
         default = self.stream("default")
@@ -193,7 +196,7 @@ def compile_plan(topology: Topology, overrides: Mapping[str, Any] | None = None)
         "config": {key: _plain(value) for key, value in checked.settings.items()},
     }
     plan_hash = _hash({"name": topology.name, "components": [component.hash for component in components]})
-    return CompiledPlan(topology.name, tuple(components), checked.settings, core, plan_hash)
+    return CompiledPlan(topology.name, tuple(components), MappingProxyType(checked.settings), core, plan_hash)
 
 
 def compile_component(
@@ -232,7 +235,7 @@ def _dead_letters(part: Part, parts: list[Part]) -> tuple[StreamShape, ...]:
 def _component(
     index: int, part: Part, first_task: int, inputs: tuple[InputPlan, ...], more: tuple[StreamShape, ...]
 ) -> ComponentPlan:
-    assert part.anatomy is not None, "a part without anatomy has a problem"  # noqa: S101
+    assert part.anatomy is not None, "a part without anatomy has a problem"
     streams = (*(part.streams or {}).values(), *more)
     made = ComponentPlan(
         index,
@@ -244,7 +247,7 @@ def _component(
         first_task,
         streams,
         inputs,
-        part.settings,
+        MappingProxyType(part.settings),
         part.anatomy,
     )
     object.__setattr__(made, "hash", _hash([_core_component(made), _code(part.definition.component)]))

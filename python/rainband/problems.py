@@ -1,14 +1,13 @@
 """The text of every mistake that `Topology.check()` can find: one function a mistake, and the list of them, `CODES`.
 
-check.py, anatomy.py, binding.py and config.py find the mistakes; here stands only what is said about them, so that texts stay of
-one style and a test can hold the list complete. Each function takes where the mistake stands first and returns a `Problem` whose
-code is the function's name.
+check.py, anatomy.py, binding.py and config.py find the mistakes; here stands only what is said about them, so that
+texts stay of one style and a test can hold the list complete. Each function takes where the mistake stands first and
+returns a `Problem` whose code is the function's name.
 """
 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec
 
 from .errors import Problem
@@ -87,10 +86,10 @@ def _listed(make: Callable[P, Text]) -> Callable[Concatenate[str, P], Problem]:
     code = make.__name__
     CODES[code] = (make.__doc__ or "").strip()
 
-    @wraps(make)
-    def problem(where: str, *args: P.args, **kwargs: P.kwargs) -> Problem:
+    def problem(where: str, /, *args: P.args, **kwargs: P.kwargs) -> Problem:
         return Problem(code, where, *make(*args, **kwargs))
 
+    problem.__name__, problem.__doc__ = code, make.__doc__
     return problem
 
 
@@ -215,9 +214,7 @@ def factory_result(name: str, wanted: str, got: object) -> Text:
 def constructor_arguments(name: str, error: str, keywords: list[str]) -> Text:
     """Arguments that the constructor or spout function does not take, or lacks."""
     arguments = ", ".join(f"{k}=…" for k in keywords) or "…"
-    return Text(
-        f"{name} cannot be built with these arguments: {error}", "", "", f"write partial({name}, {arguments})"
-    )
+    return Text(f"{name} cannot be built with these arguments: {error}", "", "", f"write partial({name}, {arguments})")
 
 
 @_listed
@@ -260,7 +257,9 @@ def async_spout(hook: str) -> Text:
 def async_batch(name: str) -> Text:
     """An `async` `process_batch`."""
     return Text(
-        f"process_batch() of {name} is async; async batches are not supported", "def process_batch", "async def process_batch"
+        f"process_batch() of {name} is async; async batches are not supported",
+        "def process_batch",
+        "async def process_batch",
     )
 
 
@@ -274,7 +273,10 @@ def yielding_hook(hook: str, fix: str) -> Text:
 def shadowed_method(name: str, method: str) -> Text:
     """An attribute or method of a component that hides one of the engine."""
     return Text(
-        f'"{method}" of {name} hides the engine\'s method {method}()', "another name", "", f'rename "{method}" in {name}'
+        f'"{method}" of {name} hides the engine\'s method {method}()',
+        "another name",
+        "",
+        f'rename "{method}" in {name}',
     )
 
 
@@ -293,7 +295,10 @@ def shared_source(name: str, got: int) -> Text:
 def generator_on_error(got: object) -> Text:
     """`on_error` of a spout function other than `stop`."""
     return Text(
-        "a generator cannot be resumed after an exception", 'on_error "stop"', shown(got), "use a Spout class to restart"
+        "a generator cannot be resumed after an exception",
+        'on_error "stop"',
+        shown(got),
+        "use a Spout class to restart",
     )
 
 
@@ -336,7 +341,10 @@ def duplicate_stream() -> Text:
 def reserved_stream() -> Text:
     """A stream `dead_letter` declared by a user."""
     return Text(
-        'stream "dead_letter" is the engine\'s: every spout has it', "another name", "", "subscribe to it without declaring it"
+        'stream "dead_letter" is the engine\'s: every spout has it',
+        "another name",
+        "",
+        "subscribe to it without declaring it",
     )
 
 
@@ -416,7 +424,7 @@ def no_key(source: str, kind: str) -> Text:
 def unknown_key(source: str, name: object, known: list[str]) -> Text:
     """A grouping by a field that the stream lacks."""
     if isinstance(name, list | tuple):
-        return Text(f'the key of input "{source}" is a list', "names, as in grouping.fields(\"a\", \"b\")", shown(name))
+        return Text(f'the key of input "{source}" is a list', 'names, as in grouping.fields("a", "b")', shown(name))
     fix = did_you_mean(name, known)
     return Text(f'input "{source}" has no field {shown(name)} to group by', f"one of {quoted(known)}", "", fix)
 
@@ -464,7 +472,9 @@ def only_direct(source: str, kind: str) -> Text:
 def unknown_parameter(name: str, source: str, fields: list[str], hint: str = "") -> Text:
     """A parameter without default that no field of an input supplies."""
     fix = hint or did_you_mean(name, fields, "rename it, or give it a default, or take tup: Tuple")
-    return Text(f'parameter "{name}" of process(): input "{source}" has no such field', f"one of {quoted(fields)}", "", fix)
+    return Text(
+        f'parameter "{name}" of process(): input "{source}" has no such field', f"one of {quoted(fields)}", "", fix
+    )
 
 
 @_listed
@@ -479,7 +489,10 @@ def parameter_type(name: str, source: str, declared: str, annotated: str) -> Tex
 def star_args(name: str) -> Text:
     """`*args` in `process`."""
     return Text(
-        f"process() takes *{name}, but fields are bound by name", "named parameters", "", "name the fields, or take tup: Tuple"
+        f"process() takes *{name}, but fields are bound by name",
+        "named parameters",
+        "",
+        "name the fields, or take tup: Tuple",
     )
 
 
@@ -503,7 +516,9 @@ def typing_tuple(name: str) -> Text:
 @_listed
 def tup_annotation(annotated: str) -> Text:
     """A parameter named `tup` that is annotated as something else."""
-    return Text('parameter "tup" of process() takes the whole tuple', "Tuple", annotated, "rename it if a field is meant")
+    return Text(
+        'parameter "tup" of process() takes the whole tuple', "Tuple", annotated, "rename it if a field is meant"
+    )
 
 
 @_listed
@@ -541,9 +556,7 @@ def unknown_setting(name: object, known: list[str]) -> Text:
 @_listed
 def misplaced_setting(name: str) -> Text:
     """A setting of the whole topology given to one component."""
-    return Text(
-        f'setting "{name}" belongs to the whole topology', "", "", f"write Topology(…, config={{{name!r}: …}})"
-    )
+    return Text(f'setting "{name}" belongs to the whole topology', "", "", f"write Topology(…, config={{{name!r}: …}})")
 
 
 @_listed
@@ -555,14 +568,22 @@ def bad_setting(name: str, expected: str, got: object) -> Text:
 @_listed
 def unknown_setting_component(name: str, component: str, known: list[str]) -> Text:
     """A setting `component.key` of a run that names no component."""
-    return Text(f'setting "{name}": no component is named "{component}"', f"one of {quoted(known)}", "", did_you_mean(component, known))
+    return Text(
+        f'setting "{name}": no component is named "{component}"',
+        f"one of {quoted(known)}",
+        "",
+        did_you_mean(component, known),
+    )
 
 
 @_listed
 def tick_without_interval(name: str) -> Text:
     """A bolt that defines `tick` without `tick_interval_s`."""
     return Text(
-        f"{name} defines tick(), but it would never be called", "tick_interval_s", "", "write tick_interval_s = 1.0 in the class"
+        f"{name} defines tick(), but it would never be called",
+        "tick_interval_s",
+        "",
+        "write tick_interval_s = 1.0 in the class",
     )
 
 

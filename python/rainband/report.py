@@ -7,9 +7,11 @@ emitted = acked + dead + dropped + pending.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,10 @@ class Report:
             if c.counters:
                 lines.append(f"counted in {c.name}: {_listing(c.counters)}")
         if self.dead_letters:
-            lines.append(f"dead letters: {self.dead_letters}" + (f", in {self.dead_letter_file}" if self.dead_letter_file else ""))
+            lines.append(
+                f"dead letters: {self.dead_letters}"
+                + (f", in {self.dead_letter_file}" if self.dead_letter_file else "")
+            )
         if self.pending:
             lines.append(f"pending: {self.pending}" + _examples(self.pending_roots))
         counted = {name: n for name, n in self.counters.items() if n}
@@ -309,5 +314,7 @@ def _listing(counts: Mapping[str, int]) -> str:
 def _examples(roots: Sequence[PendingRoot]) -> str:
     if not roots:
         return ""
-    shown = ", ".join(f"{root.id!r} of {root.component} (attempt {root.attempt}, {root.age_s:.1f} s)" for root in roots[:5])
+    shown = ", ".join(
+        f"{root.id!r} of {root.component} (attempt {root.attempt}, {root.age_s:.1f} s)" for root in roots[:5]
+    )
     return f": {shown}" + (f" and {len(roots) - 5} more" if len(roots) > 5 else "")

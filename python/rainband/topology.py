@@ -1,7 +1,7 @@
 """`Topology`: what a user wires together. It only records; check.py finds the mistakes and run.py runs it.
 
-Nothing is built and nothing is imported here, so that a module that defines a topology stays cheap to import, and so that every
-mistake can be told at once instead of the first one at its line.
+Nothing is built and nothing is imported here, so that a module that defines a topology stays cheap to import, and so
+that every mistake can be told at once instead of the first one at its line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .report import Report
     from .run import Run
 
-    Component = type[Spout] | type[Bolt] | Callable[..., Any]
+    Component = type[Spout | Bolt] | Callable[..., Any]
     Outputs = Sequence[str] | Mapping[str, Any]
     Streams = Mapping[str, Stream | Sequence[str] | Mapping[str, Any]]
     Inputs = str | Sequence[str] | Mapping[str, Grouping]
@@ -146,7 +146,8 @@ class Topology:
         Args:
             name: unique in the topology.
             component: a subclass of `Bolt`, a `functools.partial` of one, or a function marked `@bolt`.
-            inputs: one source (`"split"` or `"split.late"`), a list of sources (shuffle), or a mapping source → grouping.
+            inputs: one source (`"split"` or `"split.late"`), a list of sources (shuffle), or a mapping source →
+                grouping.
             parallelism: executors (threads).
             tasks: instances, at least as many as executors, fixed for the run; as many as executors if not given.
             outputs: fields of the stream "default", in place of the component's own.
