@@ -1,0 +1,82 @@
+"""What the commands write: results to stdout, messages to stderr, both without secrets.
+
+Colours only on a terminal, and not with ``NO_COLOR``; click takes them out elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from rainband.definition.problem import FileProblem, Masker
+from rainband.errors import Problem
+
+_masks: list[Masker] = []
+
+
+def hide(masker: Masker) -> None:
+    """From now on the secrets of ``masker`` are hidden in everything written here."""
+    _masks.append(masker)
+
+
+def mask() -> Masker:
+    """All secrets known so far, as one function over texts."""
+
+    class All(Masker):
+        def __call__(self, text: str) -> str:
+            for each in _masks:
+                text = each(text)
+            return text
+
+    return All()
+
+
+def result(text: str) -> None:
+    """Writes a part of the result to stdout."""
+    click.echo(mask()(text))
+
+
+def result_json(value: Any) -> None:
+    """Writes the result as JSON to stdout."""
+    result(json.dumps(value, ensure_ascii=False, indent=2, default=repr))
+
+
+def message(text: str, **style: Any) -> None:
+    """Writes a message to stderr."""
+    text = mask()(text)
+    click.echo(click.style(text, **style) if style else text, err=True)
+
+
+def error(text: str, *, fix: str = "") -> None:
+    """Writes an error to stderr, with one thing to try."""
+    click.echo(click.style("error: ", fg="red", bold=True) + mask()(text), err=True)
+    if fix:
+        message(f"try: {fix}")
+
+
+def problems(found: Sequence[Problem], heading: str) -> None:
+    """Writes every mistake of a topology to stderr, those of files with their line and a caret."""
+    for problem in found:
+        if not isinstance(problem, FileProblem):
+            message(str(problem))
+            continue
+        click.echo(click.style(f"{problem.where}: ", bold=True) + mask()(problem.message), err=True)
+        if problem.excerpt:
+            number = f"{problem.line:>5} | "
+            line = problem.excerpt.replace("\t", " ")
+            caret = " " * (len(number) + problem.column - 1) + click.style("^", fg="red", bold=True)
+            click.echo(mask()(number + line) + "\n" + caret, err=True)
+        if problem.details:
+            message("\n".join("      " + line for line in problem.details.splitlines()))
+    error(heading)
+
+
+def problem_as_dict(problem: Any) -> dict[str, Any]:
+    """A problem for ``--json``."""
+    if isinstance(problem, FileProblem):
+        return dict(problem.as_dict())
+    keys = ("code", "where", "what", "expected", "got", "fix")
+    return {"message": str(problem)} | {key: getattr(problem, key) for key in keys if getattr(problem, key, "")}
