@@ -51,6 +51,9 @@ class Batch:
         >>> class Show(BatchBolt):
         ...     def process_batch(self, tuples):
         ...         print([tup["n"] for tup in tuples])
+        >>> class Sink:
+        ...     def ack(self, tup):
+        ...         print("ack", tup["n"])
         >>> bolt = Show()
         >>> bolt._attach(Sink())
         >>> batch = Batch(bolt, 2, 1.0)

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import aio, batching
+from .checked import Checker, Token
 from .component import BatchBolt, Bolt, Spout, TaskContext, overrides
 from .durable import DeadLetterFile, PositionStore, StateFolder
 from .errors import RainbandError, StateError
@@ -88,6 +89,7 @@ class Runtime:
         self.contexts: dict[int, TaskContext] = {}  # by task id; the report reads the counters
         self._log = logging.getLogger(f"rainband.{plan.name}")
         self._named_folder = plan.config["state_dir"]
+        self._checker = Checker(plan.components)
         self._use_folder(StateFolder(self._named_folder or _default_state_dir(plan.name)))
         self._errors = _ErrorLog(plan.name)
         self._told: deque[tuple[BaseException, str]] = deque(maxlen=16)
@@ -175,6 +177,16 @@ class Runtime:
         named = [(self.plan.components[component], index, position) for component, index, position in items]
         self.positioned.update(planned.name for planned, _, _ in named)
         self.store.save([(planned.name, index, planned.tasks, position) for planned, index, position in named])
+
+    def check_emit(self, component: int, stream: str, values: tuple[Any, ...]) -> object | None:
+        """With `checked` only: look at what is emitted; what this returns is handed to `check_receive`."""
+        return self._checker.emit(component, stream, values)
+
+    def check_receive(
+        self, component: int, token: Token, values: tuple[Any, ...], when: Literal["before", "after"]
+    ) -> None:
+        """With `checked` only: look at a tuple again before and after the call that receives it."""
+        self._checker.receive(component, token, values, when)
 
     # -- called by run ---------------------------------------------------------------------------------------------
 
