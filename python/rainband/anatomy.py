@@ -162,6 +162,7 @@ def _class(where: str, kind: str, given: Any, cls: type[Spout | Bolt]) -> tuple[
     elif kind == "bolt" and not batch:
         parameters, wrong = read(cls.process, where, owner=cls)  # type: ignore[union-attr]
         found += wrong
+        parameters = None if wrong else parameters
     if batch and overrides(cls, "process"):
         found.append(say.batch_bolt_process(where, name))
     hooks = frozenset(hook for hook in _hooks_of(kind, batch) if overrides(cls, hook))
@@ -197,6 +198,7 @@ def _function(
     parameters = None
     if kind == "bolt":
         parameters, found = read(given, where)
+        parameters = None if found else parameters
     elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         found.append(say.async_spout(where, name))
     else:
@@ -249,7 +251,7 @@ def _constructor(where: str, name: str, given: Any, cls: type) -> list[Problem]:
         ]
     args, keywords = (given.args, given.keywords) if isinstance(given, partial) else ((), {})
     if cls.__init__ is object.__init__:  # type: ignore[misc]
-        return [say.constructor_arguments(where, name, "it takes none", [])] if args or keywords else []
+        return [say.constructor_arguments(where, name, "it takes none", f"{name}()", [])] if args or keywords else []
     return _call(where, name, cls, args, keywords)
 
 
@@ -262,7 +264,9 @@ def _call(where: str, name: str, target: Any, args: tuple[Any, ...], keywords: M
         taken.bind(*args, **keywords)
     except TypeError as error:
         needed = [p.name for p in taken.parameters.values() if p.default is p.empty and p.kind not in (2, 4)]
-        return [say.constructor_arguments(where, name, str(error), [n for n in needed if n not in keywords][:3])]
+        header = name + _without_annotations(taken)
+        missing = [n for n in needed[len(args) :] if n not in keywords][:3]
+        return [say.constructor_arguments(where, name, str(error), header, missing)]
     return []
 
 
@@ -270,7 +274,7 @@ def _check_hook(where: str, kind: str, cls: type, hook: str) -> list[Problem]:
     function = getattr(cls, hook)
     if not callable(function):
         return [say.hook_signature(where, hook, _header(hook), say.shown(function))]
-    if found := _check_colour(where, kind, cls.__name__, hook, function):
+    if found := _check_colour(where, kind, cls, hook, function):
         return found
     static = inspect.getattr_static(cls, hook)
     arguments = [*((None,) if isinstance(static, FunctionType) else ()), *CALLS[hook]]
@@ -285,12 +289,13 @@ def _check_hook(where: str, kind: str, cls: type, hook: str) -> list[Problem]:
     return []
 
 
-def _check_colour(where: str, kind: str, name: str, hook: str, function: Any) -> list[Problem]:
+def _check_colour(where: str, kind: str, cls: type, hook: str, function: Any) -> list[Problem]:
     """Whether a hook is of a kind that the engine does not call: async, or a generator function."""
+    batch, name = issubclass(cls, BatchBolt), cls.__name__
     if _is_async(function):
         if kind == "spout":
             return [say.async_spout(where, hook)]
-        return [say.async_batch(where, name)] if hook == "process_batch" else []
+        return [say.async_batch(where, name, hook)] if batch else []
     if not inspect.isgeneratorfunction(function):
         return []
     if hook == "next_tuple":

@@ -265,7 +265,7 @@ def _may_be_tuple(annotation: Any) -> bool:
 
 
 def _written(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else say.shown(annotation)
+    return annotation.strip("\"'") if isinstance(annotation, str) else say.shown(annotation)
 
 
 def _tuple_hint(parameter: Named) -> str:

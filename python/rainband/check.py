@@ -59,7 +59,7 @@ class Input:
     binding: Binding
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Part:
     """A component with all that was found out about it."""
 
@@ -119,9 +119,10 @@ def check(topology: Topology, overrides: Mapping[str, Any] | None = None) -> Che
     found += problems
     first: dict[str, Part] = {}
     for part in parts:
-        if part.name in first:
-            part.problems.insert(0, say.duplicate_name(part.where, first[part.name].definition.kind))
-        first.setdefault(part.name, part)
+        # A name that is no string may not even be hashable; it is a mistake that was told already.
+        known = first.setdefault(str(part.name), part)
+        if known is not part:
+            part.problems.insert(0, say.duplicate_name(part.where, known.definition.kind))
     for part in parts:
         if part.definition.kind == "bolt":
             _inputs(part, first)
@@ -249,7 +250,7 @@ def _settings(
     single: dict[str, dict[str, Any]] = {}
     plain: dict[str, Any] = {}
     for key, value in (overrides or {}).items():
-        component, dot, name = key.rpartition(".")
+        component, dot, name = str(key).rpartition(".")
         if dot and component not in names:
             found.append(say.unknown_setting_component(run, key, component, names))
         elif dot:
@@ -259,7 +260,7 @@ def _settings(
     winning, wrong = config.check_layer(plain, run, "topology")
     found += wrong
     for part in parts:
-        own, wrong = config.check_layer(single.get(part.name), f"{run}, {part.where}", "component")
+        own, wrong = config.check_layer(single.get(str(part.name)), f"{run}, {part.where}", "component")
         found += wrong
         _merge(part, common, {k: v for k, v in winning.items() if k in config.COMPONENT_KEYS}, own)
     merged = config.defaults("topology") | {k: v for k, v in {**common, **winning}.items() if k in config.TOPOLOGY_KEYS}
@@ -280,6 +281,8 @@ def _merge(
         own = {k: attributes[k] for k in config.COMPONENT_KEYS if k in attributes}
         attributes = {k: v for k, v in own.items() if not hasattr(type(v), "__get__")}
         where = f"{part.where}, class {anatomy.name}"
+    elif anatomy and anatomy.function:
+        where = f"{part.where}, @{anatomy.kind} of {anatomy.name}"
     of_class, found = config.check_layer(attributes, where, "component")
     part.problems += found
     of_wiring, found = config.check_layer(part.definition.config, f"{part.where}, config", "component")
@@ -360,7 +363,8 @@ def _input(part: Part, named: Mapping[str, Part], component: str, stream: str, h
     found = _grouping(part.where, label, how)
     shape = _shape(source, stream)
     if shape is None and source.streams is not None:
-        found.append(say.unknown_stream(part.where, component, stream, list(source.streams)))
+        more = [DEAD_LETTER_STREAM] if source.definition.kind == "spout" else []
+        found.append(say.unknown_stream(part.where, component, stream, [*source.streams, *more]))
     part.problems += found
     if shape is None:
         return
@@ -416,12 +420,9 @@ def _graph(where: str, parts: list[Part]) -> list[Problem]:
     if not any(part.definition.kind == "spout" for part in parts):
         return [say.no_spout(where)]
     # A bolt with a mistake in its inputs counts as reached: that mistake is told already.
-    reached = {part.name for part in parts if part.definition.kind == "spout" or not part.inputs or part.problems}
-    bolts = [part for part in parts if part.name not in reached]
-    while new := {b.name for b in bolts if b.name not in reached and any(i.component in reached for i in b.inputs)}:
-        reached |= new
-    return [
-        say.unreachable_bolt(part.where, [entry.component for entry in part.inputs])
-        for part in bolts
-        if part.name not in reached
-    ]
+    waiting = [part for part in parts if part.definition.kind == "bolt" and part.inputs and not part.problems]
+    reached = {str(part.name) for part in parts if part not in waiting}
+    while new := [part for part in waiting if any(entry.component in reached for entry in part.inputs)]:
+        reached |= {part.name for part in new}
+        waiting = [part for part in waiting if part not in new]
+    return [say.unreachable_bolt(part.where, [entry.component for entry in part.inputs]) for part in waiting]

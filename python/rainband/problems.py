@@ -122,7 +122,7 @@ def no_spout() -> Text:
 def unreachable_bolt(inputs: list[str]) -> Text:
     """A bolt that no spout feeds, directly or through other bolts."""
     return Text(
-        f"no spout feeds it: its inputs {quoted(inputs)} come only from a loop",
+        f"no spout feeds it: what it takes ({quoted(inputs)}) comes only from a loop",
         fix="add an input that leads back to a spout",
     )
 
@@ -211,10 +211,11 @@ def factory_result(name: str, wanted: str, got: object) -> Text:
 
 
 @_listed
-def constructor_arguments(name: str, error: str, keywords: list[str]) -> Text:
+def constructor_arguments(name: str, error: str, header: str, missing: list[str]) -> Text:
     """Arguments that the constructor or spout function does not take, or lacks."""
-    arguments = ", ".join(f"{k}=…" for k in keywords) or "…"
-    return Text(f"{name} cannot be built with these arguments: {error}", "", "", f"write partial({name}, {arguments})")
+    arguments = ", ".join(f"{k}=…" for k in missing)
+    fix = f"write partial({name}, {arguments})" if missing else ""
+    return Text(f"{name} cannot be built with these arguments: {error}", header, "", fix)
 
 
 @_listed
@@ -254,12 +255,13 @@ def async_spout(hook: str) -> Text:
 
 
 @_listed
-def async_batch(name: str) -> Text:
-    """An `async` `process_batch`."""
+def async_batch(name: str, hook: str) -> Text:
+    """An `async` hook of a `BatchBolt`."""
     return Text(
-        f"process_batch() of {name} is async; async batches are not supported",
-        "def process_batch",
-        "async def process_batch",
+        f"{hook}() of {name} is async; a BatchBolt cannot be async",
+        f"def {hook}",
+        f"async def {hook}",
+        "derive it from Bolt",
     )
 
 
@@ -588,9 +590,11 @@ def tick_without_interval(name: str) -> Text:
 
 
 @_listed
-def interval_without_tick(name: str, got: object) -> Text:
+def interval_without_tick(name: str, got: float) -> Text:
     """`tick_interval_s` for a component without `tick`."""
-    return Text(f"{name} has no tick() to call", "no tick_interval_s, or a method tick(self)", f"tick_interval_s {got}")
+    return Text(
+        f"{name} has no tick() to call", "no tick_interval_s, or a method tick(self)", f"tick_interval_s {got:g}"
+    )
 
 
 @_listed
