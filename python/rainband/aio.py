@@ -80,7 +80,7 @@ def install(
     *,
     task_id: int,
     concurrency: int,
-    bindings: Mapping[tuple[str, str], Binding],
+    binding_of: Callable[[Tuple], Binding],
     streams: Mapping[str, Sequence[str]],
     on_raise: Callable[[str, BaseException], None],
 ) -> AsyncTask:
@@ -91,7 +91,7 @@ def install(
         bolt: its instance.
         task_id: under which the executor hands its tuples out.
         concurrency: tuples in flight at most.
-        bindings: by (component, stream), how parameters of `process` are bound.
+        binding_of: how parameters of `process` are bound to the fields of a tuple.
         streams: the fields of each stream that the bolt declares.
         on_raise: told (hook, error) when user code raised outside a call of the core.
     """
@@ -101,7 +101,7 @@ def install(
         bolt,
         concurrency=concurrency,
         auto_ack=spec.auto_ack,
-        bindings=bindings,
+        binding_of=binding_of,
         streams=streams,
         on_raise=on_raise,
     )
@@ -159,6 +159,25 @@ def _refuse(result: object) -> None:
         raise TypeError(f"process() returned {type(result).__name__}, expected None: yield it or emit it")
 
 
+def arguments(binding: Binding, tup: Tuple) -> tuple[list[Any], dict[str, Any]]:
+    """What `process` is called with for a tuple.
+
+    Example:
+        >>> from rainband import Tuple
+        >>> from rainband.binding import Binding
+        >>> arguments(Binding((1, 0), ("word",)), Tuple(["a", 1], ["word", "at"]))
+        ([1], {'word': 'a'})
+    """
+    values = tup.values
+    found = [tup if source < 0 else values[source] for source in binding.args]
+    n_positional = len(found) - len(binding.kwnames)
+    return found[:n_positional], dict(zip(binding.kwnames, found[n_positional:], strict=True))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
+
+
 class AsyncTask:
     """One task of an `async` bolt: what it has in flight."""
 
@@ -169,7 +188,7 @@ class AsyncTask:
         *,
         concurrency: int,
         auto_ack: bool,
-        bindings: Mapping[tuple[str, str], Binding],
+        binding_of: Callable[[Tuple], Binding],
         streams: Mapping[str, Sequence[str]],
         on_raise: Callable[[str, BaseException], None],
     ) -> None:
@@ -178,7 +197,7 @@ class AsyncTask:
         self._loop = loop
         self._bolt = bolt
         self._auto_ack = auto_ack
-        self._bindings = bindings
+        self._binding_of = binding_of
         self._streams = streams
         self._on_raise = on_raise
         self._in_flight: dict[int, asyncio.Task[None]] = {}  # by id() of the tuple, which the coroutine keeps alive
@@ -246,13 +265,19 @@ class AsyncTask:
         if returned is not None:
             self._loop.complete(lambda: self._consume(returned))
 
-    def _call(self, tup: Tuple) -> Any:
-        binding = self._bindings[tup.component, tup.stream]
-        values = tup.values
-        arguments = [tup if source < 0 else values[source] for source in binding.args]
-        n_positional = len(arguments) - len(binding.kwnames)
-        named = dict(zip(binding.kwnames, arguments[n_positional:], strict=True))
-        return self._bolt.process(*arguments[:n_positional], **named)
+    def _call(self, tup: Tuple) -> object:
+        args, named = arguments(self._binding_of(tup), tup)
+        return self._bolt.process(*args, **named)
+
+    def run_one(self, tup: Tuple) -> None:
+        """Handle one tuple to its end, for a test harness."""
+        self._loop.complete(lambda: self._handle(tup))
+
+    def run_ticks(self) -> None:
+        """Wait for the end of a tick, for a test harness."""
+        ticking = self._ticking
+        if ticking is not None:
+            self._loop.complete(partial(_ended, ticking))
 
     def _raised(self, tup: Tuple, error: BaseException) -> None:
         fail_with(self._bolt, self._bolt.fail, tup, error)

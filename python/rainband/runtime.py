@@ -138,14 +138,15 @@ class Runtime:
 
     def _bolt_spec(self, instance: Bolt, context: TaskContext, planned: ComponentPlan) -> TaskSpec:
         spec = bolt_spec(instance, context, planned)
-        names = [component.name for component in self.plan.components]
         if planned.mode == "async":
+            names = [component.name for component in self.plan.components]
+            bindings = {(names[i], stream): binding for (i, stream), binding in planned.bindings.items()}
             aio.install(
                 spec,
                 instance,
                 task_id=context.task_id,
                 concurrency=planned.config["concurrency"],
-                bindings={(names[i], stream): binding for (i, stream), binding in planned.bindings.items()},
+                binding_of=lambda tup: bindings[tup.component, tup.stream],
                 streams={shape.name: tuple(shape.fields) for shape in planned.streams},
                 on_raise=partial(self._raised, planned.index, context.task_id),
             )
@@ -251,7 +252,12 @@ def _spout_spec(instance: Spout, context: TaskContext) -> TaskSpec:
     )
 
 
-def bolt_spec(instance: Bolt, context: TaskContext, planned: ComponentPlan) -> TaskSpec:
+def bolt_spec(
+    instance: Bolt,
+    context: TaskContext,
+    planned: ComponentPlan,
+    clock: Callable[[], float] = time.monotonic,
+) -> TaskSpec:
     """How to call a bolt that is plain or takes batches; for an `async` one `aio.install` has to follow."""
     own = partial(_own_hook, instance)
     spec = TaskSpec(
@@ -267,7 +273,7 @@ def bolt_spec(instance: Bolt, context: TaskContext, planned: ComponentPlan) -> T
         settle=aio.settle,
     )
     if isinstance(instance, BatchBolt):
-        batching.install(spec, instance, planned.config)
+        batching.install(spec, instance, planned.config, clock)
     return spec
 
 
