@@ -274,6 +274,15 @@ impl<R> Ledger<R> {
         )
     }
 
+    /// The record of a root that failed or waits, to note something in it.
+    ///
+    /// # Panics
+    /// If the slot is free, as for [`Ledger::record`].
+    pub fn record_mut(&mut self, slot: Slot) -> &mut R {
+        let record = self.entries[slot.0 as usize].record.as_mut();
+        record.expect("a slot from the news holds its record until it is resolved")
+    }
+
     /// The root in `slot` failed and is to be tried again from `due_ns` on. It keeps its place in `pending`.
     pub fn retry_at(&mut self, slot: Slot, due_ns: u64) {
         self.entries[slot.0 as usize].state = State::Backoff;

@@ -1,0 +1,102 @@
+//! The properties of the core, a test each. What they say stands with them in `support`.
+
+mod support;
+
+use support::check::Effort;
+use support::{edges, engine, frontier, keys, lineage, plans, queues, routes, shares, signals};
+
+fn check(property: fn(Effort) -> Result<(), String>) {
+    if let Err(error) = property(Effort::from_env()) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn edges_mix_is_a_bijection() {
+    check(edges::mix_is_a_bijection);
+}
+
+#[test]
+fn edges_edge_ids_are_unique() {
+    check(edges::edge_ids_are_unique);
+}
+
+#[test]
+fn frontier_follows_the_model() {
+    check(frontier::follows_the_model);
+}
+
+#[test]
+fn routes_conserves() {
+    check(routes::conserves);
+}
+
+#[test]
+fn routes_fields_follow_the_formula() {
+    check(routes::fields_follow_the_formula);
+}
+
+#[test]
+fn shares_shuffle_is_even() {
+    check(shares::shuffle_is_even);
+}
+
+#[test]
+fn shares_shuffle_passes_over_full() {
+    check(shares::shuffle_passes_over_full);
+}
+
+#[test]
+fn shares_fields_under_zipf() {
+    check(shares::fields_under_zipf);
+}
+
+#[test]
+fn shares_partial_key_under_zipf() {
+    check(shares::partial_key_under_zipf);
+}
+
+#[test]
+fn keys_encoding_is_prefix_free() {
+    check(keys::encoding_is_prefix_free);
+}
+
+#[test]
+fn keys_equal_keys_are_alike() {
+    check(keys::equal_keys_are_alike);
+}
+
+#[test]
+fn plans_no_blocking_circle() {
+    check(plans::no_blocking_circle);
+}
+
+#[test]
+fn plans_splits_evenly() {
+    check(plans::splits_evenly);
+}
+
+#[test]
+fn signals_inputs_merge() {
+    check(signals::inputs_merge);
+}
+
+#[test]
+fn signals_cycle_count_is_right() {
+    check(signals::cycle_count_is_right);
+}
+
+#[test]
+fn queues_follows_the_model() {
+    check(queues::follows_the_model);
+}
+
+#[test]
+fn lineage_follows_the_model() {
+    check(lineage::follows_the_model);
+}
+
+#[test]
+fn engine_every_topology_ends() {
+    check(engine::every_topology_ends);
+}
