@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .component import Bolt
     from .runtime import TaskSpec
 
-__all__ = ["AsyncTask", "ExecutorLike", "install", "is_async", "settle"]
+__all__ = ["AsyncTask", "ExecutorLike", "close_loop", "install", "is_async", "settle"]
 
 _current: ContextVar[Tuple | None] = ContextVar("rainband_tuple", default=None)
 _thread = threading.local()
@@ -140,6 +140,13 @@ def settle(returned: object) -> Iterator[object] | None:
         return None
     _refuse(returned)
     return None
+
+
+def close_loop() -> None:
+    """Close the loop of this thread, if one is left: `settle` leaves it open for the next call."""
+    loop: _Loop | None = getattr(_thread, "loop", None)
+    if loop is not None:
+        loop.close()
 
 
 def _iterate(loop: _Loop, generator: AsyncIterator[object]) -> Iterator[object]:
@@ -421,10 +428,14 @@ class _Loop:
             if self.tasks.get(task_id) is task:
                 del self.tasks[task_id]
             if not self.tasks and not self._is_running:
-                self.asyncio.run_until_complete(self.asyncio.shutdown_asyncgens())
-                asyncio.set_event_loop(None)
-                self.asyncio.close()
-                _thread.loop = None
+                self.close()
+
+    def close(self) -> None:
+        """Close the asyncio loop; the thread may make another."""
+        self.asyncio.run_until_complete(self.asyncio.shutdown_asyncgens())
+        asyncio.set_event_loop(None)
+        self.asyncio.close()
+        _thread.loop = None
 
 
 class _Outcome:

@@ -27,6 +27,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from . import aio
 from .errors import DrainError, RunError, RunInterrupted
 from .report import Report
 from .runtime import Runtime
@@ -203,6 +204,8 @@ class Run:
             body()
         except BaseException as error:  # noqa: BLE001
             self._engine.fail_run(error)
+        finally:
+            aio.close_loop()
 
     # -- the wait --------------------------------------------------------------------------------------------------
 

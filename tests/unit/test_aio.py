@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rainband import Bolt, TaskContext, Tuple
-from rainband.aio import AsyncTask, install, is_async, settle
+from rainband.aio import AsyncTask, close_loop, install, is_async, settle
 from rainband.binding import WHOLE_TUPLE
 from rainband.component import overrides
 from rainband.runtime import TaskSpec
@@ -81,10 +81,8 @@ class Rig:
         self.sink = Sink()
         self.raised: list[tuple[str, BaseException]] = []
         bolt._attach(self.sink)
-        own = {
-            hook: getattr(bolt, hook) if overrides(bolt, hook) else None
-            for hook in ("tick", "flush", "finish", "close")
-        }
+        hooks = ("tick", "flush", "finish", "close")
+        own: dict[str, Any] = {hook: getattr(bolt, hook) if overrides(bolt, hook) else None for hook in hooks}
         context = TaskContext(topology="t", component="b")
         self.spec = TaskSpec(bolt, open=partial(bolt.prepare, context), process=bolt.process, auto_ack=auto_ack, **own)
         self.task: AsyncTask = install(
@@ -429,6 +427,8 @@ def test_what_a_plain_process_returned_is_settled() -> None:
         settle(wrong())
     with pytest.raises(TypeError, match=r"process\(\) returned int, expected None"):
         settle(5)
+    close_loop()
+    close_loop()
 
 
 def test_what_is_async() -> None:
