@@ -20,7 +20,7 @@ from .errors import TopologyError
 from .function import FunctionBolt, GeneratorSpout, Mark, mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from .component import TaskContext
     from .errors import Problem
@@ -90,13 +90,13 @@ class Anatomy:
     parameters: Parameters | None = None
     context_parameter: str | None = None
 
-    def build(self, where: str, context: TaskContext, width: int) -> Spout | Bolt:
+    def build(self, where: str, context: TaskContext, fields: Sequence[str]) -> Spout | Bolt:
         """An instance for one task. Runs the user's constructor.
 
         Args:
             where: the component, as texts name it.
             context: of that task.
-            width: number of fields of the stream "default".
+            fields: of the stream "default".
 
         Raises:
             TopologyError: a factory built something else, or an attribute set in the constructor hides a method of the
@@ -106,7 +106,7 @@ class Anatomy:
         if self.function is not None:
             if self.kind == "bolt":
                 return FunctionBolt.of(self.function, self.context_parameter, context)
-            return GeneratorSpout(self.function, context_parameter=self.context_parameter, width=width)
+            return GeneratorSpout(self.function, context_parameter=self.context_parameter, fields=fields)
         assert self.factory is not None, "an anatomy has a function or a factory"
         made = self.factory()
         found: list[Problem] = []

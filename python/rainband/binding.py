@@ -81,7 +81,7 @@ class Parameters:
         whole: the one that takes the whole tuple.
         context: the one that takes the TaskContext.
         takes_rest: whether there is a `**kw`.
-        given: names that a partial has filled already.
+        given: names that `self` or a partial has filled already; no field goes there.
 
     Example:
         >>> def process(word, tup, **rest): ...
@@ -105,7 +105,7 @@ class Parameters:
         skipped = ""
         for p in self.named:
             taken = WHOLE if p.name == self.whole else index.get(p.name)
-            if p.name == self.context or (taken is None and p.optional):
+            if p.name == self.context or p.name in self.given or (taken is None and p.optional):
                 skipped = skipped or p.name
             elif taken is None:
                 found.append(say.unknown_parameter(where, p.name, source, list(fields), _tuple_hint(p)))
@@ -148,21 +148,22 @@ def read(function: Callable[..., Any], where: str, *, owner: type | None = None)
         return Parameters((), takes_rest=True), [say.unreadable_signature(where, say.shown(function))]
     drop = len(args) + (owner is not None and isinstance(inspect.getattr_static(owner, "process"), FunctionType))
     while drop and parameters and parameters[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD):
-        del parameters[0]
+        given |= {parameters.pop(0).name}
         drop -= 1
     scope = Scope.of(function, owner)
     stars = [p.name for p in parameters if p.kind is Parameter.VAR_POSITIONAL]
     named = tuple(
         Named(p.name, p.kind, p.default is not Parameter.empty, scope.resolve(p.annotation), _written(p.annotation))
         for p in parameters
-        if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD) and p.name not in given
+        if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     )
-    whole = [p.name for p in named if p.name == "tup" or _mentions(p.annotation, Tuple)]
-    context = [p.name for p in named if _mentions(p.annotation, TaskContext)]
+    free = [p for p in named if p.name not in given]
+    whole = [p.name for p in free if p.name == "tup" or _mentions(p.annotation, Tuple)]
+    context = [p.name for p in free if _mentions(p.annotation, TaskContext)]
     found = [say.star_args(where, name) for name in stars]
     found += [say.two_tuples(where, whole)] if len(whole) > 1 else []
-    found += [say.typing_tuple(where, p.name) for p in named if p.annotation is typing.Tuple]  # noqa: UP006
-    found += [say.tup_annotation(where, p.text) for p in named if p.name == "tup" and not _may_be_tuple(p.annotation)]
+    found += [say.typing_tuple(where, p.name) for p in free if p.annotation is typing.Tuple]  # noqa: UP006
+    found += [say.tup_annotation(where, p.text) for p in free if p.name == "tup" and not _may_be_tuple(p.annotation)]
     rest = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     return Parameters(named, whole[0] if whole else None, context[0] if context else None, rest, given), found
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, final, overload
 
 from ._core import To
 from .component import Bolt, Spout, TaskContext
+from .yielded import emit_yielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -212,7 +213,7 @@ class GeneratorSpout(Spout):
         ...         print(id, values)
         ...     def end(self):
         ...         print("end")
-        >>> spout = GeneratorSpout(lambda: iter("ab"), context_parameter=None, width=1)
+        >>> spout = GeneratorSpout(lambda: iter("ab"), context_parameter=None, fields=["letter"])
         >>> spout._attach(Sink())
         >>> spout.open(TaskContext(topology="t", component="letters"))
         >>> spout._thread.join()
@@ -224,10 +225,12 @@ class GeneratorSpout(Spout):
 
     on_error: ClassVar[str] = "stop"
 
-    def __init__(self, function: Callable[..., Iterable[Any]], *, context_parameter: str | None, width: int) -> None:
+    def __init__(
+        self, function: Callable[..., Iterable[Any]], *, context_parameter: str | None, fields: Sequence[str]
+    ) -> None:
         self._function = function
         self._context_parameter = context_parameter
-        self._spread = width != 1
+        self._streams = {"default": tuple(fields)}
         self._ready: deque[Any] = deque()
         self._room = threading.Condition()
         self._capacity = CAPACITY
@@ -266,15 +269,14 @@ class GeneratorSpout(Spout):
             self._starving = False
             count = len(ready)
         emit, take, number = self.emit, ready.popleft, self._number
+        one_field = len(self._streams["default"]) == 1
         try:
             for _ in range(min(count, self._moves)):
                 value = take()
-                if value.__class__ in _SPECIAL:
-                    self._emit_special(value, number)
-                elif self._spread:
-                    emit(*value, id=number)
-                else:
+                if one_field and value.__class__ not in _SPECIAL:
                     emit(value, id=number)
+                else:
+                    self._emit_other(value, number)
                 number += 1
         finally:
             self._number = number
@@ -285,7 +287,7 @@ class GeneratorSpout(Spout):
     def close(self) -> None:
         """Let the helper end. A function that blocks is left on its daemon thread, which dies with the process."""
         with self._room:
-            self._closed = True
+            self._closed = self._starving = True  # both, so that the helper looks at one flag per value
             self._room.notify()
         if self._thread is not None:
             self._thread.join(CLOSE_WAIT_S)
@@ -296,22 +298,20 @@ class GeneratorSpout(Spout):
             raise error
         self.end()
 
-    def _emit_special(self, value: Any, number: int) -> None:
-        more: dict[str, Any] = {"id": number}
+    def _emit_other(self, value: Any, number: int) -> None:
         if value.__class__ is At:
-            more["position"] = value.position
-            value = value.value
-        if value.__class__ is To:
-            self.emit(*value.values, stream=value.stream, **more)
-        elif self._spread:
-            self.emit(*value, **more)
+            emit_yielded(partial(self.emit, id=number, position=value.position), self._streams, value.value)
+        elif value.__class__ is tuple and len(value) == len(self._streams["default"]) != 1:
+            self.emit(*value, id=number)
         else:
-            self.emit(value, **more)
+            emit_yielded(partial(self.emit, id=number), self._streams, value)
 
     def _read(self, function: Callable[[], Iterable[Any]]) -> None:
         """Body of the helper thread."""
         try:
             values = function()
+            if not hasattr(values, "__iter__"):
+                raise TypeError(f"a spout function yields its values or returns an iterable, got {values!r}")  # noqa: TRY301
             try:
                 self._pump(values)
             finally:
@@ -336,6 +336,8 @@ class GeneratorSpout(Spout):
             nap = IDLE_NAP_S[0]
             append(value)
             if self._starving:
+                if self._closed:
+                    return
                 self._call_wake()
             room -= 1
             if not room:

@@ -110,7 +110,7 @@ class ComponentPlan:
             Exception: whatever the user's constructor raises.
         """
         default = self.stream("default")
-        return self.anatomy.build(self.where, context, len(default.fields) if default else 0)
+        return self.anatomy.build(self.where, context, tuple(default.fields) if default else ())
 
 
 @dataclass(frozen=True, slots=True)
