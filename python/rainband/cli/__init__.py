@@ -1,8 +1,8 @@
 """The command ``rainband``: where it starts, and how every error ends as a text and an exit code.
 
-A command is a file of this folder with a function ``command``; it is imported only when it is called or asked for help, and
-what it needs (pydantic, the engine, a drawing) only when it works. So ``--version`` and ``--help`` cost an interpreter, click and
-nothing else. stdout is the result, stderr is messages.
+A command is a file of this folder with a function ``command``; it is imported only when it is called or asked for
+help, and what it needs (pydantic, the engine, a drawing) only when it works. So ``--version`` and ``--help`` cost an
+interpreter, click and nothing else. stdout is the result, stderr is messages.
 
 Exit codes, everywhere: see ``EXIT_CODES``.
 """

@@ -28,7 +28,8 @@ class _Group(click.Group):
             fix = did_you_mean(name, COMMANDS)
             if name.endswith((".yaml", ".yml", ".py")) or ":" in name:
                 fix = f"to run it, write rainband run {name}"
-            raise click.UsageError(f'there is no command "{name}"; {fix}', ctx)
+            msg = f'there is no command "{name}"; {fix}'
+            raise click.UsageError(msg, ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -64,7 +65,7 @@ def make_group() -> click.Group:
     return group
 
 
-def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001, FBT001
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
     if value:
         click.echo(f"rainband {__version__}")
         ctx.exit()

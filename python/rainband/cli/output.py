@@ -6,13 +6,16 @@ Colours only on a terminal, and not with ``NO_COLOR``; click takes them out else
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rainband.definition.problem import FileProblem, Masker
-from rainband.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rainband.errors import Problem
 
 _masks: list[Masker] = []
 

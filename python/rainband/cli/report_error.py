@@ -1,7 +1,7 @@
 """How an exception ends: a text on stderr that says what, where, why and one thing to try, and an exit code.
 
-With ``--json`` on the command line the same goes to stdout as one JSON object, so that a program never has to read texts.
-Tracebacks of the user's code are always shown, those of rainband's own only with ``--debug``.
+With ``--json`` on the command line the same goes to stdout as one JSON object, so that a program never has to read
+texts. Tracebacks of the user's code are always shown, those of rainband's own only with ``--debug``.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, DefinitionError):
         only_user = all(getattr(problem, "code", "") == "import_failed" for problem in error.problems)
         return 1 if only_user and error.problems else 78
-    found = next((code for kind, code in _CODES if isinstance(error, kind)), 1)
-    return found
+    return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
 
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (

@@ -30,8 +30,8 @@ Examples:
 
 SIGINT (Ctrl-C) or SIGTERM drains: sources stop, what is in flight is finished. A second one stops at once.
 
-Exit codes: 0 done · 1 the run failed, or a module raised on import · 2 usage · 3 not found · 5 the drain ran out of time ·
-6 done, with dead letters · 78 invalid topology · 130/143 second signal.
+Exit codes: 0 done · 1 the run failed, or a module raised on import · 2 usage · 3 not found · 5 the drain ran out of
+time · 6 done, with dead letters · 78 invalid topology · 130/143 second signal.
 """
 
 
@@ -42,13 +42,13 @@ Exit codes: 0 done · 1 the run failed, or a module raised on import · 2 usage 
 @params_option
 @click.option("--duration", type=SECONDS, metavar="S", help="Drain after so many seconds (also 1.5m, 2h).")
 @json_option
-def command(
+def command(  # noqa: PLR0917 - click gives them by name
     target: str,
     workers: int | None,
     settings: Sequence[str],
     params: Mapping[str, str],
     duration: float | None,
-    as_json: bool,  # noqa: FBT001 - an option
+    as_json: bool,
 ) -> int:
     """Run a topology until its spouts end, --duration is over, or a signal comes."""
     from rainband.config import parse_settings  # noqa: PLC0415 - pydantic
@@ -56,7 +56,8 @@ def command(
     config = parse_settings(settings)
     if max(workers or 1, config.get("workers", 1)) > 1:
         text = "worker processes come in the next release; this one runs a topology in one process"
-        raise click.UsageError(f"{text}; leave --workers out and use parallelism for threads")
+        msg = f"{text}; leave --workers out and use parallelism for threads"
+        raise click.UsageError(msg)
     topology = load_target(target, params).topology()
     from rainband.errors import RunInterrupted  # noqa: PLC0415
     from rainband.run import run  # noqa: PLC0415

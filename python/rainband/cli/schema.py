@@ -16,7 +16,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @json_option
-def command(as_json: bool) -> int:  # noqa: FBT001
+def command(as_json: bool) -> int:
     """Print the JSON Schema of topology files."""
     from importlib.resources import files  # noqa: PLC0415
 

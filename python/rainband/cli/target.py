@@ -11,10 +11,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +22,9 @@ from rainband.cli.report_error import Failed, NotFoundError
 from rainband.definition.problem import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
     from rainband.definition import Definition
     from rainband.topology import Topology
 
@@ -47,7 +48,7 @@ class Target:
     def topology(self, *, checked: bool = True) -> Topology:
         """The topology with its classes; may raise ``TopologyError``."""
         if self.made is None:
-            assert self.definition is not None  # noqa: S101 - one of the two is there
+            assert self.definition is not None
             self.made = self.definition.topology(checked=checked)
         elif checked:
             self.made.check()
@@ -86,7 +87,8 @@ def load_file(file: str, params: Mapping[str, str]) -> Definition:
     if unused:
         known = list(definition.variables)
         fix = did_you_mean(unused[0], known) if known else "the file has no ${…}"
-        raise click.UsageError(f'--param {unused[0]}: {file} has no "${{{unused[0]}}}"; {fix}')
+        msg = f'--param {unused[0]}: {file} has no "${{{unused[0]}}}"; {fix}'
+        raise click.UsageError(msg)
     return definition
 
 
@@ -124,20 +126,22 @@ def _module_of_file(path: Path) -> ModuleType:
     # A name like "my-topology.py" cannot be imported, but it can be run.
     name = "".join(char if char.isalnum() else "_" for char in path.stem)
     spec = importlib.util.spec_from_file_location(f"_{name}", path)
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a .py file has both
+    assert spec is not None and spec.loader is not None  # noqa: PT018 - a .py file has both
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - the user's code
-        raise _user_error(f'importing "{path}"', error) from error
+    except Exception as error:
+        msg = f'importing "{path}"'
+        raise _user_error(msg, error) from error
     return module
 
 
 def _module_named(name: str, text: str) -> ModuleType:
     if name in ("yaml", "yml"):
-        raise NotFoundError(f'there is no module "{name}", got "{text}"')
+        msg = f'there is no module "{name}", got "{text}"'
+        raise NotFoundError(msg)
     return _imported(name, Path.cwd())
 
 
@@ -151,7 +155,8 @@ def _imported(name: str, folder: Path) -> ModuleType:
             output.message(problem.details)
             output.error(problem.what, fix=problem.fix)
             raise Failed(1) from None
-        raise NotFoundError(f"{problem.what}; {problem.fix}") from None
+        msg = f"{problem.what}; {problem.fix}"
+        raise NotFoundError(msg) from None
 
 
 def _topology_in(module: ModuleType, place: str, name: str, params: Mapping[str, str]) -> Topology:
@@ -164,14 +169,16 @@ def _topology_in(module: ModuleType, place: str, name: str, params: Mapping[str,
         if not hasattr(found, part):
             known = [key for key, value in vars(module).items() if isinstance(value, Topology) or _returns(value)]
             fix = did_you_mean(part, known) or "it has no Topology"
-            raise NotFoundError(f'"{place}" has no "{part}"; {fix}')
+            msg = f'"{place}" has no "{part}"; {fix}'
+            raise NotFoundError(msg)
         found = getattr(found, part)
     if isinstance(found, Topology):
         _refuse_params(params, f'"{name}" is a Topology and no function')
         return found
     if not callable(found) or isinstance(found, type):
         what = f'"{name}" of "{place}" is {type(found).__name__}'
-        raise click.UsageError(f"{what}; expected a Topology, or a function that returns one")
+        msg = f"{what}; expected a Topology, or a function that returns one"
+        raise click.UsageError(msg)
     return _called(found, name, params)
 
 
@@ -183,11 +190,14 @@ def _only_topology(module: ModuleType, place: str, params: Mapping[str, str]) ->
         _refuse_params(params, f'"{place}" defines its topology without a function')
         return next(iter(found.values()))
     if found:
-        raise click.UsageError(f'"{place}" has several topologies; write one of {_each(place, found)}')
+        msg = f'"{place}" has several topologies; write one of {_each(place, found)}'
+        raise click.UsageError(msg)
     makers = [key for key, value in vars(module).items() if _returns(value)]
     if makers:
-        raise NotFoundError(f'"{place}" has no Topology, but functions that make one; write {_each(place, makers)}')
-    raise NotFoundError(f'"{place}" has no Topology; write topology = Topology("name") in it, or name a function')
+        msg = f'"{place}" has no Topology, but functions that make one; write {_each(place, makers)}'
+        raise NotFoundError(msg)
+    msg = f'"{place}" has no Topology; write topology = Topology("name") in it, or name a function'
+    raise NotFoundError(msg)
 
 
 def _each(place: str, names: Any) -> str:
@@ -202,7 +212,8 @@ def _returns(value: Any) -> bool:
 
 def _refuse_params(params: Mapping[str, str], why: str) -> None:
     if params:
-        raise click.UsageError(f"--param {next(iter(params))}: nothing takes it, {why}")
+        msg = f"--param {next(iter(params))}: nothing takes it, {why}"
+        raise click.UsageError(msg)
 
 
 def _called(function: Any, name: str, params: Mapping[str, str]) -> Topology:
@@ -214,10 +225,12 @@ def _called(function: Any, name: str, params: Mapping[str, str]) -> Topology:
         raise click.UsageError("\n".join(wrong))
     try:
         made = function(**arguments)
-    except Exception as error:  # noqa: BLE001 - the user's code
-        raise _user_error(f"{name}()", error) from error
+    except Exception as error:
+        msg = f"{name}()"
+        raise _user_error(msg, error) from error
     if not isinstance(made, Topology):
-        raise click.UsageError(f"{name}() returned {type(made).__name__}; expected a Topology")
+        msg = f"{name}() returned {type(made).__name__}; expected a Topology"
+        raise click.UsageError(msg)
     return made
 
 

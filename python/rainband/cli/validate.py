@@ -21,8 +21,8 @@ Examples:
   rainband validate topologies/*.yaml --import
   rainband validate wordcount.yaml -p TEXT=book.txt --json
 
-Without --import nothing of yours is imported: syntax, keys, values, variables, sources and settings are checked. With it also
-classes, their arguments, fields and hooks. A module that raises on import makes its file invalid.
+Without --import nothing of yours is imported: syntax, keys, values, variables, sources and settings are checked. With
+it also classes, their arguments, fields and hooks. A module that raises on import makes its file invalid.
 
 Exit codes: 0 all valid · 2 usage · 3 a file does not exist · 78 any is invalid.
 """
@@ -33,7 +33,7 @@ Exit codes: 0 all valid · 2 usage · 3 a file does not exist · 78 any is inval
 @click.option("--import", "imports", is_flag=True, help="Also import the classes and check the topology with them.")
 @params_option
 @json_option
-def command(files: Sequence[str], imports: bool, params: Mapping[str, str], as_json: bool) -> int:  # noqa: FBT001
+def command(files: Sequence[str], imports: bool, params: Mapping[str, str], as_json: bool) -> int:
     """Check topology files: syntax, schema, graph; with --import also the classes."""
     from rainband.definition.imports import modules_of  # noqa: PLC0415 - slow to import
 
@@ -56,7 +56,8 @@ def _validate(file: str, params: Mapping[str, str], *, imports: bool) -> dict[st
     from rainband.errors import TopologyError  # noqa: PLC0415
 
     if not file.endswith(YAML) and not imports:
-        raise click.UsageError(f'"{file}" is Python and can only be checked by importing it; add --import')
+        msg = f'"{file}" is Python and can only be checked by importing it; add --import'
+        raise click.UsageError(msg)
     try:
         target = load_target(file, params)
         if imports:

@@ -27,4 +27,5 @@ def __getattr__(name: str) -> Any:
         from rainband.definition import loading  # noqa: PLC0415
 
         return getattr(loading, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

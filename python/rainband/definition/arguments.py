@@ -22,6 +22,7 @@ from rainband.component import TaskContext
 from rainband.definition.problem import Path, describe, did_you_mean
 from rainband.definition.reader import Node, Source
 from rainband.definition.scalars import read_scalar
+from rainband.function import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,13 @@ def check_arguments(source: Source, path: Path, entry: Node, component: Any) -> 
     given = entry.child("with")
     nodes = given.items if given is not None and isinstance(given.items, dict) else {}
     name = getattr(component, "__name__", None) or getattr(getattr(component, "func", None), "__name__", "it")
+    mark = mark_of(component)
+    if mark is not None and mark.kind == "bolt":
+        if nodes:
+            fix = "its parameters are fields of its input; write a class to give it arguments"
+            at = (*path, "with")
+            source.add(source.at(at, key=True), at, f"{name} is a bolt function", fix=fix, code="unknown_argument")
+        return {}
     parameters = _parameters(component)
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     named = {
@@ -121,7 +129,7 @@ def _annotation(parameter: inspect.Parameter, component: Any) -> Any:
     scope = getattr(inner, "__globals__", None) or vars(sys.modules.get(getattr(inner, "__module__", ""), sys))
     try:
         return eval(annotation, dict(scope))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the annotation cannot be resolved
         return _NO_VALUE
 
 
@@ -136,7 +144,7 @@ def _value(source: Source, path: Path, node: Node, annotation: Any) -> Any:
             return adapter.validate_json(json.dumps(node.plain()))
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
-            if any([_read_whole(node, item["loc"]) for item in found]):
+            if any(_read_whole(node, item["loc"]) for item in found):
                 continue
             for item in _plainest(found):
                 _note(source, path, node, annotation, item)

@@ -1,7 +1,8 @@
 """What the models refuse, in words that say what to write instead: the third step of loading.
 
-``validate_model`` runs the models over the tree, reads ``${…}`` scalars as numbers or bools where one is wanted, and turns every
-error of pydantic into a ``FileProblem``. The fix is made of the user's own names wherever they tell what was meant.
+``validate_model`` runs the models over the tree, reads ``${…}`` scalars as numbers or bools where one is wanted, and
+turns every error of pydantic into a ``FileProblem``. The fix is made of the user's own names wherever they tell what
+was meant.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def validate_model(source: Source, root: Node, config_keys: Iterable[str] = ()) 
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=True)
             # A list, because each of them has to be tried.
-            if any([_read_whole(root, item["type"], true_path(root, item["loc"])) for item in found]):
+            if any(_read_whole(root, item["type"], true_path(root, item["loc"])) for item in found):
                 continue
             for item in found:
                 if not _meant_elsewhere(root, item, found):
@@ -99,14 +100,8 @@ def _note(source: Source, root: Node, item: Any, config_keys: frozenset[str]) ->
         what = {"twice": f'the field "{(item.get("ctx") or {}).get("name")}" is named twice'}.get(kind, "")
         fix = ("remove one of them" if what else "") or _fix(path, value, node) or example
         expected = "" if what else expected
-        source.add(source.at(path), path, what, expected=expected, got=expected and _got(node, value), fix=fix)
-        source.problems[-1] = _recode(source.problems[-1])
-
-
-def _recode(problem: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(problem, code="bad_value")
+        got = expected and _got(node, value)
+        source.add(source.at(path), path, what, expected=expected, got=got, fix=fix, code="bad_value")
 
 
 def _got(node: Node | None, value: Any) -> str:
@@ -140,7 +135,7 @@ def _unknown_key(path: Path, value: Any, config_keys: frozenset[str]) -> tuple[s
     return what, did_you_mean(name, known)
 
 
-def _fix(path: Path, value: Any, node: Node | None) -> str:
+def _fix(path: Path, value: Any, node: Node | None) -> str:  # noqa: C901, PLR0911 - one line a kind of place
     """What to write, made of what stands there; empty if that does not tell."""
     kind, last = words.kind_of(path), str(path[-1]) if path else ""
     if kind == "class" and isinstance(value, str):
@@ -180,7 +175,7 @@ def _class_fix(value: str) -> str:
     return ""
 
 
-def _grouping_fix(value: Any) -> str:
+def _grouping_fix(value: Any) -> str:  # noqa: PLR0911 - one line a shape
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return f"write grouping: {{fields: [{', '.join(value)}]}}"
     if isinstance(value, dict) and value:

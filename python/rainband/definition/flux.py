@@ -1,7 +1,8 @@
 """Recognises a topology of Storm's Flux and writes it the way rainband wants it, with the user's own names.
 
-Flux lists components (``- id: …, className: …``) and wires them in ``streams:``. A file like that is not read; the error says
-so once, at its first list, and shows the whole file rewritten, so that what is left to do is to port the classes.
+Flux lists components (``- id: …, className: …``) and wires them in ``streams:``. A file like that is not read; the
+error says so once, at its first list, and shows the whole file rewritten, so that what is left to do is to port the
+classes.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _value(value: Any, named: dict[str, str]) -> str:
 
 
 def _reference(class_name: str) -> tuple[str, str]:
-    """``org.acme.WordCountBolt`` → ``("word_count_bolt", "WordCountBolt")``; streamparse's ``bolts.WordCount`` keeps its module."""
+    """``org.acme.WordCountBolt`` → ``("word_count_bolt", "WordCountBolt")``; ``bolts.WordCount`` keeps its module."""
     package, _, name = class_name.rpartition(".")
     name = re.sub(r"\W", "", name) or "Name"
     if package and "." not in package and package.isidentifier():

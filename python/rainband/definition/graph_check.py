@@ -1,8 +1,8 @@
 """What can be seen of a topology without importing its classes: the fourth step of loading.
 
-Sources that exist, streams and key fields where the file declares them, settings, a way from a spout to every bolt, tests
-that name components. It looks at the tree, not at the models, and passes over whatever has the wrong shape, so that it
-speaks in the same breath as they do. What needs the classes is said by ``Topology.check``, see ``resolve``.
+Sources that exist, streams and key fields where the file declares them, settings, a way from a spout to every bolt,
+tests that name components. It looks at the tree, not at the models, and passes over whatever has the wrong shape, so
+that it speaks in the same breath as they do. What needs the classes is said by ``Topology.check``, see ``resolve``.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _check_settings(source: Source, node: Node, path: Path) -> None:
     config = node.child("config")
     if config is None or not isinstance(config.items, dict):
         return
-    from rainband.config import COMPONENT_KEYS, KEYS, TOPOLOGY_KEYS, Config, expected
+    from rainband.config import COMPONENT_KEYS, KEYS, TOPOLOGY_KEYS, Config, expected  # noqa: PLC0415 - slow
 
     for name, below in config.items.items():
         at = (*path, "config", name)
@@ -267,7 +267,7 @@ def _check_test_names(source: Source, path: Path, node: Node | None, components:
             what = f'no component is named "{name}"'
             source.add(place, at, what, fix=did_you_mean(name, known), code="unknown_component")
         elif path[-1] == "given" and component.kind != "spouts":
-            fix = f"write what its spouts emit; a test of one bolt alone is written in Python, with BoltHarness"
+            fix = "write what its spouts emit; a test of one bolt alone is written in Python, with BoltHarness"
             source.add(place, at, f'"{name}" is a bolt; given replaces spouts', fix=fix, code="not_a_spout")
         elif stream and stream != DEAD_LETTER and component.streams is not None and stream not in component.streams:
             fix = did_you_mean(stream, component.streams)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-class ReferenceProblem(Exception):
+class ReferenceProblem(Exception):  # noqa: N818 - becomes a FileProblem with a place
     """What is wrong with a ``module:Name``.
 
     Attributes:
@@ -74,7 +74,8 @@ def find_object(reference: str, folder: FilePath) -> Any:
             known = sorted(_components_in(found, module_name))
             fix = did_you_mean(name, known)
             fix = fix or (f"it defines {', '.join(known)}" if known else "it defines no components")
-            raise ReferenceProblem("no_name", f'the module "{owner}" has no "{name}"', fix) from None
+            msg = "no_name"
+            raise ReferenceProblem(msg, f'the module "{owner}" has no "{name}"', fix) from None
     return found
 
 
@@ -105,17 +106,21 @@ def import_module(name: str, folder: FilePath) -> ModuleType:
             raise _no_module(name, folder) from None
         what = f'importing "{name}" failed: {error}'
         fix = f'install "{error.name}", or correct the import'
-        raise ReferenceProblem("import_failed", what, fix, user_traceback(error)) from error
+        msg = "import_failed"
+        raise ReferenceProblem(msg, what, fix, user_traceback(error)) from error
     except SyntaxError as error:
         text = "".join(traceback.format_exception_only(error)).rstrip()
-        raise ReferenceProblem("import_failed", f'importing "{name}" failed: {error.msg}', "", text) from error
+        msg = "import_failed"
+        raise ReferenceProblem(msg, f'importing "{name}" failed: {error.msg}', "", text) from error
     except SystemExit as error:
         what = f'importing "{name}" called exit({error.code})'
         fix = 'put what the script does below: if __name__ == "__main__":'
-        raise ReferenceProblem("import_failed", what, fix, user_traceback(error)) from error
+        msg = "import_failed"
+        raise ReferenceProblem(msg, what, fix, user_traceback(error)) from error
     except Exception as error:
         what = f'importing "{name}" raised {type(error).__name__}: {error}'
-        raise ReferenceProblem("import_failed", what, "", user_traceback(error)) from error
+        msg = "import_failed"
+        raise ReferenceProblem(msg, what, "", user_traceback(error)) from error
 
 
 def _no_module(name: str, folder: FilePath) -> ReferenceProblem:
@@ -143,7 +148,8 @@ def _check_clash(name: str, folder: FilePath) -> None:
         return
     where = "Python itself" if file is None or top in sys.stdlib_module_names else FilePath(file).name and file
     what = f'"{top}" beside the file cannot be imported: a module of that name is loaded already, from {where}'
-    raise ReferenceProblem("clash", what, f'give "{own.name if own.stem == top else top}" another name')
+    msg = "clash"
+    raise ReferenceProblem(msg, what, f'give "{own.name if own.stem == top else top}" another name')
 
 
 def user_traceback(error: BaseException) -> str:

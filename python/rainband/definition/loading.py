@@ -50,7 +50,7 @@ class Definition:
             DefinitionError: a class does not exist, is no component, does not take its arguments, its module raised on
                 import (``code`` of the problem is ``import_failed``), or the parts do not fit together.
         """
-        from rainband.definition.resolve import build, check
+        from rainband.definition.resolve import build, check  # noqa: PLC0415 - only here the Python API is needed
 
         topology = build(self._source, self._root, self.model, FilePath(self.file))
         if topology is not None and checked:

@@ -30,14 +30,16 @@ TEXT, LIST, MAPPING, FULL = "<text>", "<list>", "<mapping>", "<full>"
 
 def _field_name(name: str) -> str:
     if not name.isidentifier() or keyword.iskeyword(name) or name == "tup":
-        raise PydanticCustomError("field_name", "field name")
+        msg = "field_name"
+        raise PydanticCustomError(msg, "field name")
     return name
 
 
 def _distinct(names: list[str]) -> list[str]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise PydanticCustomError("twice", "{name}", {"name": twice})
+        msg = "twice"
+        raise PydanticCustomError(msg, "{name}", {"name": twice})
     return names
 
 
@@ -117,7 +119,8 @@ class GroupingEntry(_Strict):
     @model_validator(mode="after")
     def _one_key(self) -> GroupingEntry:
         if sum(value is not None for value in (self.fields, self.partial_key, self.custom)) != 1:
-            raise PydanticCustomError("one_key", "one key")
+            msg = "one_key"
+            raise PydanticCustomError(msg, "one key")
         return self
 
 
@@ -176,8 +179,9 @@ class TestEntry(_Strict):
     __test__ = False  # not one of pytest's
 
     name: str = Field(min_length=1, description="What it shows.")
-    given: dict[Name, list[Any]] = Field(
-        {}, description="Spout → what it emits instead of its own; one-field values bare, others as lists."
+    given: dict[SourceName, list[Any]] = Field(
+        {},
+        description="Spout, or spout.stream → what it emits in place of its own; one-field values bare.",
     )
     expect: dict[SourceName, list[Any]] = Field(
         description="Component, or component.stream → all values it must emit.", min_length=1

@@ -7,8 +7,8 @@ Forms, in every text of a file, in quotes or not, after parsing (a value can nev
     ${VAR:?message}   the message as the error if it is not set or empty
     $$                a dollar sign; a '$' before anything but '{' and '$' is one too
 
-A value is looked for in ``--param``, then in the environment. A text that is one ``${…}`` and nothing else may be read as a
-number or bool later, where one is wanted (``Node.whole``).
+A value is looked for in ``--param``, then in the environment. A text that is one ``${…}`` and nothing else may be
+read as a number or bool later, where one is wanted (``Node.whole``).
 
 In ``with:``, a text ``file:PATH`` is read from that file, relative to the topology's folder, without the newline at its
 end; ``file://…`` is left alone, as a URL. Such values are secrets, and so are values of variables whose name says so

@@ -1,8 +1,8 @@
 """What is wrong in a topology file, where, and what to write instead.
 
-A ``FileProblem`` is one mistake at one place of a file; ``errors.DefinitionError`` holds all mistakes of one file, in the
-order of the lines. Every step of the loader adds to the same list and goes on as far as what it has read allows, so that a person
-mends a file in one go. Places are ``line:column``, both from 1, as editors count.
+A ``FileProblem`` is one mistake at one place of a file; ``errors.DefinitionError`` holds all mistakes of one file, in
+the order of the lines. Every step of the loader adds to the same list and goes on as far as what it has read allows,
+so that a person mends a file in one go. Places are ``line:column``, both from 1, as editors count.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def path_text(path: Path) -> str:
     return text
 
 
-def describe(value: object) -> str:
+def describe(value: object) -> str:  # noqa: PLR0911 - one line a type
     """What a value is, for "got": ``the text 'two'``, ``the number 3``, ``a list of 2``."""
     if value is None:
         return "nothing"

@@ -1,8 +1,8 @@
 """A YAML file as a tree of nodes that know where they stand: the first step of loading.
 
-libyaml's event stream is read in one pass (500 streams in about 25 ms), never its loader: aliases, anchors, tags, second
-documents and depth are refused at the event, before anything grows. What comes out is a tree of ``Node``; its plain
-values are what the models see, its marks are where errors point to. Nothing here knows what a topology is.
+libyaml's event stream is read in one pass (500 streams in about 25 ms), never its loader: aliases, anchors, tags,
+second documents and depth are refused at the event, before anything grows. What comes out is a tree of ``Node``; its
+plain values are what the models see, its marks are where errors point to. Nothing here knows what a topology is.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def read(name: str, data: bytes) -> tuple[Source, Node | None]:
     return source, root
 
 
-class _Stop(Exception):
+class _Stop(Exception):  # noqa: N818 - not an error, the way out
     """The rest of the file cannot be read sensibly; the problem has been noted."""
 
 

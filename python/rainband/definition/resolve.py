@@ -1,4 +1,4 @@
-"""From a checked file to a ``Topology``: the fifth and last step of loading, and the first that imports the user's code.
+"""From a checked file to a ``Topology``: the fifth and last step of loading, the first that imports the user's code.
 
 Every class is imported and held against its ``with:`` before anything of it is called; then the topology is wired and
 ``Topology.check`` runs. What that finds is put back to where it stands in the file, in the file's words.
@@ -6,22 +6,24 @@ Every class is imported and held against its ``with:`` before anything of it is 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import re
 import uuid
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from rainband import grouping as groupings
 from rainband.component import Stream
 from rainband.definition.arguments import check_arguments
-from rainband.definition.imports import ReferenceProblem, check_component, find_object
+from rainband.definition.imports import ReferenceProblem, check_component, find_object, user_traceback
 from rainband.definition.model import BoltEntry, GroupingEntry, InputEntry, SpoutEntry, StreamEntry, TopologyFile
 from rainband.errors import Problem, TopologyError
 from rainband.topology import Origin, Topology
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path as FilePath
 
     from rainband.definition.problem import Path
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 _TYPES: Final[dict[str, Any]] = {
     "any": Any, "str": str, "int": int, "float": float, "bool": bool, "bytes": bytes, "list": list, "dict": dict,
-    "tuple": tuple, "set": set, "date": datetime.date, "datetime": datetime.datetime, "timedelta": datetime.timedelta,
+    "tuple": tuple, "set": set, "date": dt.date, "datetime": dt.datetime, "timedelta": dt.timedelta,
     "UUID": uuid.UUID, "Decimal": decimal.Decimal,
 }  # fmt: skip
 
@@ -37,12 +39,13 @@ _TYPES: Final[dict[str, Any]] = {
 def build(source: Source, root: Node, model: TopologyFile, file: FilePath) -> Topology | None:
     """The topology of a file, wired but not yet checked; None with every mistake noted in ``source``."""
     before = len(source.problems)
-    topology = Topology(model.name, config=dict(_config(root)) or None)
+    topology = Topology(model.name, config=_config(root) or None)
     topology.origin = Origin("", str(file.resolve()), None)
-    failed: set[str] = set()
-    for kind, entries in (("spouts", model.spouts), ("bolts", model.bolts)):
-        for name, entry in entries.items():
-            _wire(source, root, topology, (kind, name), entry, file.parent, failed)
+    builder = _Builder(source, root, topology, file.parent)
+    for name, spout in model.spouts.items():
+        builder.wire(("spouts", name), spout)
+    for name, bolt in model.bolts.items():
+        builder.wire(("bolts", name), bolt)
     return topology if len(source.problems) == before else None
 
 
@@ -66,57 +69,96 @@ def _config(node: Node | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _wire(
-    source: Source,
-    root: Node,
-    topology: Topology,
-    path: Path,
-    entry: SpoutEntry | BoltEntry,
-    folder: FilePath,
-    failed: set[str],
-) -> None:
-    node = root.find(path)
-    assert node is not None
-    found = _find(source, (*path, "class"), entry.class_, folder, failed)
-    if found is not None:
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """What wiring needs at hand; ``failed`` has the modules whose import raised, which is told once."""
+
+    source: Source
+    root: Node
+    topology: Topology
+    folder: FilePath
+    failed: set[str] = field(default_factory=set)
+
+    def wire(self, path: Path, entry: SpoutEntry | BoltEntry) -> None:
+        node = self.root.find(path)
+        assert node is not None  # the model was made of it
+        name, found = str(path[1]), self._component(path, entry.class_)
+        if found is not None:
+            arguments = check_arguments(self.source, path, node, found)
+            found = partial(found, **arguments) if arguments else found
+        more: dict[str, Any] = {"parallelism": entry.parallelism, "tasks": entry.tasks, "config": _config(node) or None}
+        more["outputs"] = None if entry.outputs is None else _fields(entry.outputs)
+        more["streams"] = None if entry.streams is None else {key: _stream(each) for key, each in entry.streams.items()}
+        if isinstance(entry, BoltEntry):
+            self.topology.bolt(name, found, inputs=self._inputs((*path, "inputs"), entry), **more)
+        else:
+            self.topology.spout(name, found, **more)
+
+    def _component(self, path: Path, reference: str) -> Any:
+        at = (*path, "class")
+        found = self._find(at, reference)
+        if found is None:
+            return None
         try:
-            check_component(found, entry.class_, "spout" if path[0] == "spouts" else "bolt")
+            check_component(found, reference, "spout" if path[0] == "spouts" else "bolt")
         except ReferenceProblem as problem:
-            _note(source, (*path, "class"), problem)
-            found = None
-    component: Any = None
-    if found is not None:
-        arguments = check_arguments(source, path, node, found)
-        component = partial(found, **arguments) if arguments else found
-    more: dict[str, Any] = {"parallelism": entry.parallelism, "tasks": entry.tasks, "config": _config(node) or None}
-    more["outputs"] = None if entry.outputs is None else _fields(entry.outputs)
-    more["streams"] = None if entry.streams is None else {key: _stream(each) for key, each in entry.streams.items()}
-    if isinstance(entry, BoltEntry):
-        inputs = _inputs(source, path, entry, folder, failed)
-        topology.bolt(str(path[1]), component, inputs=inputs, **more)
-    else:
-        topology.spout(str(path[1]), component, **more)
+            return self._note(at, problem)
+        return found
+
+    def _find(self, path: Path, reference: str) -> Any:
+        module = reference.partition(":")[0]
+        if module in self.failed:
+            return None
+        try:
+            return find_object(reference, self.folder)
+        except ReferenceProblem as problem:
+            if problem.code == "import_failed":
+                # The same traceback for every class of the module would bury the others.
+                self.failed.add(module)
+            return self._note(path, problem)
+
+    def _note(self, path: Path, problem: ReferenceProblem) -> None:
+        texts = {"fix": problem.fix, "details": problem.details, "code": problem.code}
+        self.source.add(self.source.at(path), path, problem.what, **texts)
+
+    def _inputs(self, path: Path, entry: BoltEntry) -> dict[str, groupings.Grouping]:
+        found: dict[str, groupings.Grouping] = {}
+        for index, each in enumerate([entry.inputs] if isinstance(entry.inputs, str) else entry.inputs):
+            if isinstance(each, InputEntry):
+                found[each.from_] = self._grouping((*path, index, "grouping"), each.grouping)
+            else:
+                found[each] = groupings.shuffle()
+        return found
+
+    def _grouping(self, path: Path, entry: str | GroupingEntry) -> groupings.Grouping:
+        if isinstance(entry, str):
+            made: groupings.Grouping = getattr(groupings, {"global": "global_"}.get(entry, entry))()
+            return made
+        if entry.fields is not None:
+            return groupings.fields(*entry.fields)
+        if entry.partial_key is not None:
+            return groupings.partial_key(*entry.partial_key)
+        return self._custom((*path, "custom"), entry.custom or "")
+
+    def _custom(self, path: Path, reference: str) -> groupings.Grouping:
+        found = self._find(path, reference)
+        if found is None:
+            return groupings.shuffle()
+        try:
+            if not isinstance(found, type) or not all(callable(getattr(found, name, None)) for name in _CHOOSER):
+                fix = "name a class with prepare(self, context, tasks) and choose(self, values)"
+                raise ReferenceProblem("bad_chooser", f'"{reference}" is no custom grouping', fix)  # noqa: TRY301
+            return groupings.custom(found())
+        except ReferenceProblem as problem:
+            self._note(path, problem)
+        except Exception as error:  # noqa: BLE001 - the user's constructor may raise anything
+            what = f'"{reference}" cannot be made without arguments: {type(error).__name__}: {error}'
+            fix = "give its parameters defaults"
+            self._note(path, ReferenceProblem("bad_chooser", what, fix, user_traceback(error)))
+        return groupings.shuffle()
 
 
-def _find(source: Source, path: Path, reference: str, folder: FilePath, failed: set[str]) -> Any:
-    module = reference.partition(":")[0]
-    if module in failed:
-        return None
-    try:
-        return find_object(reference, folder)
-    except ReferenceProblem as problem:
-        if problem.code == "import_failed":
-            # The same traceback for every class of the module would bury the others.
-            failed.add(module)
-        _note(source, path, problem)
-        return None
-
-
-def _note(source: Source, path: Path, problem: ReferenceProblem) -> None:
-    source.add(source.at(path), path, problem.what, fix=problem.fix, details=problem.details, code=problem.code)
-
-
-def _fields(fields: list[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
+def _fields(fields: list[str] | Mapping[str, Any]) -> list[str] | dict[str, Any]:
     return fields if isinstance(fields, list) else {name: _TYPES[word] for name, word in fields.items()}
 
 
@@ -126,56 +168,7 @@ def _stream(entry: Any) -> Stream:
     return Stream(_fields(entry))
 
 
-def _inputs(
-    source: Source, path: Path, entry: BoltEntry, folder: FilePath, failed: set[str]
-) -> dict[str, groupings.Grouping]:
-    listed = [entry.inputs] if isinstance(entry.inputs, str) else entry.inputs
-    found: dict[str, groupings.Grouping] = {}
-    for index, each in enumerate(listed):
-        if isinstance(each, InputEntry):
-            at = (*path, "inputs", index, "grouping")
-            found[each.from_] = _grouping(source, at, each.grouping, folder, failed)
-        else:
-            found[each] = groupings.shuffle()
-    return found
-
-
-def _grouping(
-    source: Source, path: Path, entry: str | GroupingEntry, folder: FilePath, failed: set[str]
-) -> groupings.Grouping:
-    if isinstance(entry, str):
-        make = {"global": groupings.global_}.get(entry) or getattr(groupings, entry)
-        made: groupings.Grouping = make()
-        return made
-    if entry.fields is not None:
-        return groupings.fields(*entry.fields)
-    if entry.partial_key is not None:
-        return groupings.partial_key(*entry.partial_key)
-    return _custom(source, (*path, "custom"), entry.custom or "", folder, failed)
-
-
-def _custom(source: Source, path: Path, reference: str, folder: FilePath, failed: set[str]) -> groupings.Grouping:
-    found = _find(source, path, reference, folder, failed)
-    if found is None:
-        return groupings.shuffle()
-    chooses = isinstance(found, type) and all(callable(getattr(found, name, None)) for name in ("prepare", "choose"))
-    if not chooses:
-        what = f'"{reference}" is no custom grouping'
-        fix = "name a class with prepare(self, context, tasks) and choose(self, values)"
-        _note(source, path, ReferenceProblem("bad_chooser", what, fix))
-        return groupings.shuffle()
-    try:
-        return groupings.custom(found())
-    except Exception as error:
-        from rainband.definition.imports import user_traceback
-
-        what = f'"{reference}" cannot be made without arguments: {type(error).__name__}: {error}'
-        _note(
-            source, path, ReferenceProblem("bad_chooser", what, "give its parameters defaults", user_traceback(error))
-        )
-        return groupings.shuffle()
-
-
+_CHOOSER: Final = ("prepare", "choose")
 _WHERE: Final = re.compile(r'(spout|bolt) "([^"]*)"')
 _INPUT: Final = re.compile(r'(?:input|input source|grouping of input) "([^"]*)"')
 _KEYS_OF: Final = {

@@ -1,11 +1,12 @@
 """Scalars by the core schema of YAML 1.2, and nothing of YAML 1.1.
 
-``on``, ``no``, ``yes``, ``12:30``, ``0b1``, ``1_000`` and dates stay text; ``012`` is the number 12, ``0o14`` the octal one.
-Only plain scalars are read this way: whatever stands in quotes or in a block is text.
+``on``, ``no``, ``yes``, ``12:30``, ``0b1``, ``1_000`` and dates stay text; ``012`` is the number 12, ``0o14`` the
+octal one. Only plain scalars are read this way: whatever stands in quotes or in a block is text.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
@@ -46,7 +47,8 @@ def read_scalar(text: str) -> str | int | float | bool | None:
     kind = match.lastgroup
     if kind in ("int", "oct", "hex"):
         if len(text) > MAX_DIGITS:
-            raise ValueError(f"a whole number of {len(text)} digits")
+            msg = f"a whole number of {len(text)} digits"
+            raise ValueError(msg)
         return int(match[kind], {"int": 10, "oct": 8, "hex": 16}[kind])
     if kind == "float":
         return float(text)
@@ -55,8 +57,6 @@ def read_scalar(text: str) -> str | int | float | bool | None:
 
 def plain_text(value: str) -> str:
     """``value`` as it must be written in a file to be read as the same text: in quotes where it needs them."""
-    import json
-
     safe = (
         re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_ ./:-]*", value) and ": " not in value and not value.endswith((" ", ":"))
     )

@@ -1,7 +1,8 @@
 """The JSON Schema of topology files, generated from the models and the settings.
 
-``python -m rainband.definition.schema`` prints it; ``topology.schema.json`` in the package is its output, and a test holds it
-current. A ``${…}`` may stand in place of any number, bool or word, which the models never see, so it is added here.
+``python -m rainband.definition.schema`` prints it; ``topology.schema.json`` in the package is its output, and a test
+holds it current. A ``${…}`` may stand in place of any number, bool or word, which the models never see, so it is
+added here.
 """
 
 from __future__ import annotations
@@ -56,4 +57,4 @@ def _with_variables(schema: Any) -> Any:
 
 
 if __name__ == "__main__":
-    print(generate(), end="")  # noqa: T201
+    print(generate(), end="")

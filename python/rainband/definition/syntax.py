@@ -1,8 +1,8 @@
 """Errors of the YAML parser in the words of somebody who writes a file.
 
-libyaml says "did not find expected key" for five different mistakes and often points behind the mistake. Its message and
-marks, together with the line itself, tell most of them apart. The parser stops at its first error, so there is one of
-these at most in a file. Called by ``reader``, knows nothing of topologies.
+libyaml says "did not find expected key" for five different mistakes and often points behind the mistake. Its message
+and marks, together with the line itself, tell most of them apart. The parser stops at its first error, so there is one
+of these at most in a file. Called by ``reader``, knows nothing of topologies.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIXED: Final = {
 }
 
 
-def explain(error: yaml.MarkedYAMLError, lines: list[str]) -> Explained:
+def explain(error: yaml.MarkedYAMLError, lines: list[str]) -> Explained:  # noqa: PLR0911 - one line a message
     """Where the mistake is, what it is, and what to write instead."""
     place = _place(error.problem_mark) or _place(error.context_mark) or (1, 1)
     context = _place(error.context_mark) or place

@@ -1,7 +1,7 @@
 """The vocabulary of errors: what may stand at each place of a file, an example of it, and what people write instead.
 
-``kind_of`` names the place that a path leads to; the tables are keyed by that name. ``explain`` uses them, and the tests hold
-them against the models, so that a key added there is not forgotten here.
+``kind_of`` names the place that a path leads to; the tables are keyed by that name. ``explain`` uses them, and the
+tests hold them against the models, so that a key added there is not forgotten here.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ TYPE_SYNONYMS: Final = {
 }  # fmt: skip
 
 
-def kind_of(path: Path) -> str:
+def kind_of(path: Path) -> str:  # noqa: PLR0911 - one line a level
     """The name of the place that ``path`` leads to, a key of the tables here; "" for what users fill freely."""
     match path:
         case ():
@@ -156,7 +156,7 @@ def kind_of(path: Path) -> str:
     return ""
 
 
-def _below_component(key: str, below: Path) -> str:
+def _below_component(key: str, below: Path) -> str:  # noqa: C901, PLR0911 - a table in the shape of a match
     match key, *below:
         case [_]:
             return _SINGLE.get(key, "")
