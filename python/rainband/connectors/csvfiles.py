@@ -53,10 +53,11 @@ class CsvRows(FileSource):
 
     Example:
         >>> import tempfile, pathlib
+        >>> from functools import partial
         >>> from rainband.testing import SpoutHarness
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
         >>> _ = path.write_text('user,amount\nann,1.5\nbob,2\n')
-        >>> with SpoutHarness(CsvRows, str(path), outputs={"amount": float, "user": str}) as source:
+        >>> with SpoutHarness(partial(CsvRows, path), outputs={"amount": float, "user": str}) as source:
         ...     source.run()
         [(1.5, 'ann'), (2.0, 'bob')]
     """
@@ -166,10 +167,11 @@ class CsvSink(FileSink):
 
     Example:
         >>> import tempfile, pathlib
+        >>> from functools import partial
         >>> from rainband.testing import BoltHarness
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "out.csv"
-        >>> with BoltHarness(CsvSink, str(path), inputs=["word", "n"]) as sink:
-        ...     sink.process(word="a", n=1)
+        >>> with BoltHarness(partial(CsvSink, path)) as sink:
+        ...     _ = sink.process(word="a", n=1)
         ...     sink.flush()
         >>> path.read_text()
         'word,n\na,1\n'

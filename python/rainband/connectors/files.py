@@ -201,10 +201,11 @@ class Lines(FileSource):
 
     Example:
         >>> import tempfile, pathlib
+        >>> from functools import partial
         >>> from rainband.testing import SpoutHarness
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "book.txt"
         >>> _ = path.write_text("call me\nIshmael\n")
-        >>> with SpoutHarness(Lines, str(path)) as lines:
+        >>> with SpoutHarness(partial(Lines, path)) as lines:
         ...     lines.run()
         ['call me', 'Ishmael']
     """

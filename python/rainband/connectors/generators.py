@@ -42,8 +42,9 @@ class Sequence(Spout):
         ValueError: a rate that is not above 0, a count below 0, or a list that is shorter than `count`.
 
     Example:
+        >>> from functools import partial
         >>> from rainband.testing import SpoutHarness
-        >>> with SpoutHarness(Sequence, count=3, values=lambda n: f"user {n}") as source:
+        >>> with SpoutHarness(partial(Sequence, 3, values=lambda n: f"user {n}")) as source:
         ...     source.run()
         ['user 0', 'user 1', 'user 2']
     """

@@ -45,10 +45,11 @@ class JsonLines(FileSource):
 
     Example:
         >>> import tempfile, pathlib
+        >>> from functools import partial
         >>> from rainband.testing import SpoutHarness
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.jsonl"
         >>> _ = path.write_text('{"n": 1}\n{"n": 2}\n')
-        >>> with SpoutHarness(JsonLines, str(path), outputs=["n"]) as source:
+        >>> with SpoutHarness(partial(JsonLines, path), outputs=["n"]) as source:
         ...     source.run()
         [1, 2]
     """
@@ -113,10 +114,11 @@ class JsonLinesSink(FileSink):
 
     Example:
         >>> import tempfile, pathlib
+        >>> from functools import partial
         >>> from rainband.testing import BoltHarness
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "out.jsonl"
-        >>> with BoltHarness(JsonLinesSink, str(path), inputs=["word", "n"]) as sink:
-        ...     sink.process(word="a", n=1)
+        >>> with BoltHarness(partial(JsonLinesSink, path)) as sink:
+        ...     _ = sink.process(word="a", n=1)
         ...     sink.flush()
         >>> path.read_text()
         '{"word": "a", "n": 1}\n'

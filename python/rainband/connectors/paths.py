@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import hashlib
 import json
 import os
 import stat
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -125,9 +125,16 @@ def share_of(files: Iterable[str], task_index: int, tasks: int) -> list[str]:
     Example:
         >>> names = [f"{n}.log" for n in range(6)]
         >>> [share_of(names, task, 2) for task in (0, 1)]
-        [['1.log', '3.log', '5.log'], ['0.log', '2.log', '4.log']]
+        [['0.log', '4.log', '5.log'], ['1.log', '2.log', '3.log']]
     """
-    return [path for path in files if zlib.crc32(os.fsencode(path)) % tasks == task_index]
+    if tasks == 1:
+        return list(files)
+    # Not crc32: its lowest bit is a sum of bits of the name and puts "0.log" to "9.log" all on one side of two.
+    return [path for path in files if _hash(path) % tasks == task_index]
+
+
+def _hash(path: str) -> int:
+    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "big")
 
 
 class FileList:

@@ -40,9 +40,10 @@ class Print(Bolt):
         ValueError: the template or the stream is none.
 
     Example:
+        >>> from functools import partial
         >>> from rainband.testing import BoltHarness
-        >>> with BoltHarness(Print, "{word}: {n:>3}", inputs=["word", "n"]) as show:
-        ...     show.process(word="a", n=1)
+        >>> with BoltHarness(partial(Print, "{word}: {n:>3}")) as show:
+        ...     _ = show.process(word="a", n=1)
         a:   1
     """
 

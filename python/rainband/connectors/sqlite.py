@@ -61,15 +61,16 @@ class SqliteSink(BatchBolt):
 
     Example:
         >>> import sqlite3, tempfile
+        >>> from functools import partial
         >>> from rainband.testing import BoltHarness
         >>> path = tempfile.mkdtemp() + "/counts.db"
-        >>> with BoltHarness(SqliteSink, path, "counts", key=["word"], inputs=["word", "n"]) as sink:
-        ...     sink.process(word="a", n=1)
-        ...     sink.process(word="a", n=2)
+        >>> with BoltHarness(partial(SqliteSink, path, "counts", key=["word"])) as sink:
+        ...     _ = sink.process(word="a", n=1), sink.process(word="a", n=2)
         ...     sink.flush()
-        >>> with sqlite3.connect(path) as database:
-        ...     database.execute("SELECT * FROM counts").fetchall()
+        >>> database = sqlite3.connect(path)
+        >>> database.execute("SELECT * FROM counts").fetchall()
         [('a', 2)]
+        >>> database.close()
     """
 
     on_error = "stop"
