@@ -47,6 +47,8 @@ pub enum Fault {
     FlushOnce,
     /// `signal`: a cycle is over after one round.
     CycleAfterOneRound,
+    /// `signal`: a member of a cycle that waits for the rest goes on ticking.
+    IdleMemberTicks,
 }
 
 #[cfg(feature = "fault")]

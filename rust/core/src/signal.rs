@@ -179,6 +179,13 @@ impl TaskEnd {
         self.inputs.is_ended() && view.held == 0 && view.pending == 0 && !self.is_dirty
     }
 
+    /// Whether `tick()` may run. Not after `finish()`, and not in a member of a cycle that waits for the rest: the count of a
+    /// cycle is only right if nothing but an envelope brings an idle member to emit. A tick between two questions would be sent
+    /// into a cycle that is found to be over.
+    pub fn may_tick(&self, view: View) -> bool {
+        !self.ran_finish && (!self.is_idle_member(view) || planted(Fault::IdleMemberTicks))
+    }
+
     /// Whether all fresh input has come.
     pub fn is_flushed(&self) -> bool {
         self.inputs.is_flushed()
@@ -220,7 +227,8 @@ impl TaskEnd {
 ///
 /// Each round sums, over the members, deliveries ever sent inside the cycle and those ever done with (worked on, and all that
 /// came of them sent). If they are equal, and the same as in the round before, and every member was idle in both, nothing is in
-/// flight: an envelope in flight would be counted as sent and not as done.
+/// flight: an envelope in flight would be counted as sent and not as done. Idle members must not emit of themselves meanwhile
+/// ([`TaskEnd::may_tick`]).
 #[derive(Debug, Default)]
 pub struct CycleCount {
     last: Option<(u64, u64)>,

@@ -1,48 +1,52 @@
 //! The door between Python and the core: the only code here that knows Python.
+//!
+//! A tuple's path in order: `base` (the user's `emit`) → `collector` (1, 6) → the core's emit, route, deliver, queue (2-4) →
+//! `bolt_loop` (5) → `collector` / `ack` → the core's ledger (7) → `service` → `spout_loop` (8).
+
+mod ack;
+mod affinity;
+mod aio;
+mod base;
+mod bolt_loop;
+mod call;
+mod collector;
+mod engine;
+mod errors;
+mod executor;
+mod fork;
+mod held;
+mod keys;
+mod payload;
+mod roots;
+mod service;
+mod settings;
+mod shared;
+mod snapshot;
+mod spout_loop;
+mod stats;
+mod task;
+mod timer;
+mod turn;
+mod values;
+
 use pyo3::prelude::*;
 
-pub mod values;
-
+/// The engine of rainband. Users meet its classes through `rainband`.
 #[pymodule(gil_used = false)]
 mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::base::{BoltBase, SpoutBase};
+    #[pymodule_export]
+    use crate::engine::{Engine, Waker};
+    #[pymodule_export]
+    use crate::keys::{key_bytes, key_group, key_task};
     #[pymodule_export]
     use crate::values::{Failure, To, Tuple, Verdict, to};
-    #[pymodule_export]
-    use crate::skeleton::{BoltBase, SpoutBase};
-}
 
-pub mod skeleton {
-    use pyo3::prelude::*;
-    use pyo3::types::{PyDict, PyTuple};
-    use std::sync::Mutex;
-
-    macro_rules! base {
-        ($name:ident, $prep:literal, [$($m:ident),*]) => {
-            #[pyclass(subclass, frozen, module = "rainband._core")]
-            pub struct $name { sink: Mutex<Option<Py<PyAny>>> }
-            #[pymethods]
-            impl $name {
-                #[new]
-                #[pyo3(signature = (*_args, **_kwargs))]
-                fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self { Self { sink: Mutex::new(None) } }
-                fn _attach(&self, sink: Option<Py<PyAny>>) { *self.sink.lock().unwrap() = sink; }
-                $(
-                #[pyo3(signature = (*args, **kwargs))]
-                fn $m(&self, py: Python<'_>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Py<PyAny>> {
-                    let sink = self.sink.lock().unwrap().as_ref().map(|s| s.clone_ref(py));
-                    match sink {
-                        Some(s) => s.getattr(py, stringify!($m))?.call(py, args, kwargs),
-                        None => {
-                            let err = py.import("rainband.errors")?.getattr("EmitError")?;
-                            let text = format!("{}() before {}: the task is not attached to a running topology yet; emit from {} on", stringify!($m), $prep, $prep);
-                            Err(PyErr::from_value(err.call1((text,))?))
-                        }
-                    }
-                }
-                )*
-            }
-        };
+    #[pymodule_init]
+    fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::base::install(m.py())
     }
-    base!(SpoutBase, "open()", [emit, end]);
-    base!(BoltBase, "prepare()", [emit, ack, fail, reset_timeout]);
 }

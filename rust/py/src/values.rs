@@ -1,57 +1,301 @@
 //! Small classes that users hold in their hands: `Tuple`, `To`, `Verdict`, `Failure`.
-use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use pyo3::exceptions::{PyKeyError, PyIndexError, PyTypeError};
 
-#[pyclass(frozen, module = "rainband._core")]
-pub struct Tuple {
-    #[pyo3(get)] values: Py<PyTuple>,
-    #[pyo3(get)] fields: Py<PyTuple>,
-    #[pyo3(get)] component: String,
-    #[pyo3(get)] stream: String,
-    #[pyo3(get)] task: u32,
-    #[pyo3(get)] attempt: u32,
+use std::sync::Arc;
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use rainband_core::ids::TaskId;
+
+use crate::held::HeldKey;
+use crate::payload::Payload;
+use crate::shared::Shared;
+
+/// The names of a stream, shared by all its tuples.
+#[derive(Debug)]
+pub struct StreamNames {
+    pub component: Py<PyString>,
+    pub stream: Py<PyString>,
+    pub fields: Py<PyTuple>,
+    pub width: usize,
 }
+
+/// How the engine finds what is owed for a tuple.
+pub enum Hold {
+    /// Made by a test harness, or over.
+    None,
+    /// The tuple that the task works on now, acked when the call ends; worth nothing after it.
+    Current { task: TaskId, serial: u64 },
+    /// Held until acked or failed.
+    Held { task: TaskId, key: HeldKey, shared: Arc<Shared> },
+}
+
+/// One received tuple: values by position (`tup[0]`), by field (`tup["word"]`), by unpacking. Immutable.
+///
+/// >>> from rainband import Tuple
+/// >>> tup = Tuple(("a", 1), ("word", "count"))
+/// >>> tup[0], tup["count"], len(tup), list(tup)
+/// ('a', 1, 2, ['a', 1])
+#[pyclass(frozen, weakref, module = "rainband._core")]
+pub struct Tuple {
+    pub payload: Payload,
+    pub names: Arc<StreamNames>,
+    pub from: u32,
+    pub attempt: u32,
+    pub hold: Hold,
+}
+
 #[pymethods]
 impl Tuple {
     #[new]
-    #[pyo3(signature = (values, fields, component=String::new(), stream="default".to_string(), task=0, attempt=1))]
-    fn new(values: Bound<'_, PyAny>, fields: Bound<'_, PyAny>, component: String, stream: String, task: u32, attempt: u32) -> PyResult<Self> {
-        let py = values.py();
-        let t = |v: Bound<'_, PyAny>| -> PyResult<Py<PyTuple>> { Ok(py.get_type::<PyTuple>().call1((v,))?.cast_into::<PyTuple>()?.unbind()) };
-        Ok(Self { values: t(values)?, fields: t(fields)?, component, stream, task, attempt })
+    #[pyo3(signature = (values, fields, component="", stream="default", task=0, attempt=1))]
+    fn new(
+        py: Python<'_>,
+        values: &Bound<'_, PyAny>,
+        fields: &Bound<'_, PyAny>,
+        component: &str,
+        stream: &str,
+        task: u32,
+        attempt: u32,
+    ) -> PyResult<Self> {
+        let as_tuple = |value: &Bound<'_, PyAny>| -> PyResult<Py<PyTuple>> {
+            Ok(py.get_type::<PyTuple>().call1((value,))?.cast_into::<PyTuple>()?.unbind())
+        };
+        let (values, fields) = (as_tuple(values)?, as_tuple(fields)?);
+        let width = fields.bind(py).len();
+        let got = values.bind(py).len();
+        if got != width {
+            return Err(PyValueError::new_err(format!("a tuple of {width} fields takes {width} values, got {got}")));
+        }
+        let payload =
+            if width == 1 { values.bind(py).get_item(0)?.unbind() } else { values.into_any() };
+        Ok(Self {
+            payload: Payload(payload),
+            names: Arc::new(StreamNames {
+                component: PyString::new(py, component).unbind(),
+                stream: PyString::new(py, stream).unbind(),
+                fields,
+                width,
+            }),
+            from: task,
+            attempt,
+            hold: Hold::None,
+        })
     }
-    fn __len__(&self, py: Python<'_>) -> usize { self.values.bind(py).len() }
-    fn __getitem__(&self, py: Python<'_>, key: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        if let Ok(i) = key.extract::<isize>() {
-            let n = self.values.bind(py).len() as isize;
-            let j = if i < 0 { i + n } else { i };
-            if j < 0 || j >= n { return Err(PyIndexError::new_err("tuple index out of range")); }
-            return Ok(self.values.bind(py).get_item(j as usize)?.unbind());
-        }
-        if let Ok(name) = key.extract::<String>() {
-            for (i, f) in self.fields.bind(py).iter().enumerate() {
-                if f.eq(&name)? { return Ok(self.values.bind(py).get_item(i)?.unbind()); }
+
+    /// The values, as a tuple.
+    #[getter]
+    fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.payload.to_tuple(py, self.names.width)
+    }
+
+    /// The names of the fields, as a tuple.
+    #[getter]
+    fn fields(&self, py: Python<'_>) -> Py<PyTuple> {
+        self.names.fields.clone_ref(py)
+    }
+
+    /// The name of the component that emitted it.
+    #[getter]
+    fn component(&self, py: Python<'_>) -> Py<PyString> {
+        self.names.component.clone_ref(py)
+    }
+
+    /// The name of the stream it was emitted on.
+    #[getter]
+    fn stream(&self, py: Python<'_>) -> Py<PyString> {
+        self.names.stream.clone_ref(py)
+    }
+
+    /// The id of the task that emitted it.
+    #[getter]
+    fn task(&self) -> u32 {
+        self.from
+    }
+
+    /// Which attempt at its root this is, from 1; 0 if it is untracked.
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    fn __len__(&self) -> usize {
+        self.names.width
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let width = self.names.width as isize;
+        if let Ok(name) = key.cast::<PyString>() {
+            for (at, field) in self.names.fields.bind(py).iter().enumerate() {
+                if field.is(name) || field.eq(name)? {
+                    return self.value(py, at);
+                }
             }
-            return Err(PyKeyError::new_err(name));
+            let fields = self.names.fields.bind(py).repr()?;
+            return Err(PyKeyError::new_err(format!("no field {}; the fields are {fields}", name.repr()?)));
         }
-        Err(PyTypeError::new_err("a field is an index or a name"))
+        if let Ok(slice) = key.cast::<pyo3::types::PySlice>() {
+            return self.values(py)?.as_any().get_item(slice);
+        }
+        let Ok(at) = key.extract::<isize>() else {
+            return Err(PyTypeError::new_err("a value is found by position or by the name of its field"));
+        };
+        let index = if at < 0 { at + width } else { at };
+        if index < 0 || index >= width {
+            return Err(PyIndexError::new_err(format!("position {at} of a tuple with {width} values")));
+        }
+        self.value(py, index as usize)
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyIterator>> {
+        self.values(py)?.try_iter()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let mut text = String::from("Tuple(");
+        for (at, (field, value)) in
+            self.names.fields.bind(py).iter().zip(self.values(py)?.iter()).enumerate()
+        {
+            if at > 0 {
+                text.push_str(", ");
+            }
+            text.push_str(&format!("{field}={}", value.repr()?));
+        }
+        let from = self.names.component.bind(py);
+        if !from.is_empty()? {
+            text.push_str(&format!("; from {from}.{} task {}", self.names.stream.bind(py), self.from));
+        }
+        text.push(')');
+        Ok(text)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.payload.0)
     }
 }
-#[pyclass(frozen, module = "rainband._core")]
-pub struct To { #[pyo3(get)] stream: String, #[pyo3(get)] values: Py<PyTuple> }
+
+impl Tuple {
+    fn value<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.payload.inner(py);
+        if self.names.width == 1 { Ok(inner) } else { inner.get_item(at) }
+    }
+}
+
+impl Drop for Tuple {
+    /// A held tuple that nobody can ack any more fails at once.
+    fn drop(&mut self) {
+        if let Hold::Held { task, key, shared } = std::mem::replace(&mut self.hold, Hold::None) {
+            crate::ack::forget(&shared, task, key);
+        }
+    }
+}
+
+/// What `yield to("late", word, at)` yields: values for another stream than `default`.
+#[pyclass(frozen, get_all, module = "rainband._core")]
+pub struct To {
+    pub stream: Py<PyString>,
+    pub values: Py<PyTuple>,
+}
+
+#[pymethods]
+impl To {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let mut text = format!("to({}", self.stream.bind(py).repr()?);
+        for value in self.values.bind(py).iter() {
+            text.push_str(&format!(", {}", value.repr()?));
+        }
+        text.push(')');
+        Ok(text)
+    }
+}
+
+/// Sends what is yielded to a named stream: `yield to("late", word, at)`.
+///
+/// Returns an object that only a generator of a component should yield.
+///
+/// >>> from rainband import to
+/// >>> to("late", "a", 3)
+/// to('late', 'a', 3)
 #[pyfunction]
 #[pyo3(signature = (stream, *values))]
-pub fn to(stream: String, values: Py<PyTuple>) -> To { To { stream, values } }
-#[pyclass(frozen, module = "rainband._core")]
-pub struct Verdict { #[pyo3(get)] kind: String, #[pyo3(get)] after_s: Option<f64> }
+pub fn to(stream: Py<PyString>, values: Py<PyTuple>) -> To {
+    To { stream, values }
+}
+
+/// What `Spout.fail` may return: `retry(after_s=…)`, `DEAD_LETTER`, `DROP`.
+#[pyclass(frozen, get_all, eq, module = "rainband._core")]
+#[derive(PartialEq)]
+pub struct Verdict {
+    /// "retry", "dead_letter" or "drop".
+    pub kind: String,
+    /// Seconds until the next attempt; `None` for the default backoff.
+    pub after_s: Option<f64>,
+}
+
 #[pymethods]
-impl Verdict { #[new] #[pyo3(signature = (kind, after_s=None))] fn new(kind: String, after_s: Option<f64>) -> Self { Self { kind, after_s } } }
-#[pyclass(frozen, module = "rainband._core", get_all)]
-pub struct Failure { reason: String, component: String, task: u32, attempt: u32, age_s: f64, error: String }
+impl Verdict {
+    #[new]
+    #[pyo3(signature = (kind, after_s=None))]
+    fn new(kind: String, after_s: Option<f64>) -> PyResult<Self> {
+        if !["retry", "dead_letter", "drop"].contains(&kind.as_str()) {
+            return Err(PyValueError::new_err(format!(
+                "a verdict is retry(after_s=…), DEAD_LETTER or DROP; got {kind:?}"
+            )));
+        }
+        Ok(Self { kind, after_s })
+    }
+
+    fn __repr__(&self) -> String {
+        match (self.kind.as_str(), self.after_s) {
+            ("drop", _) => "DROP".to_string(),
+            ("dead_letter", _) => "DEAD_LETTER".to_string(),
+            (_, Some(after)) => format!("retry(after_s={after})"),
+            _ => "retry()".to_string(),
+        }
+    }
+}
+
+/// Why an attempt failed, as `Spout.fail` and `Spout.dead` receive it.
+///
+/// >>> from rainband import Failure
+/// >>> Failure(reason="error", component="count", task=7, attempt=2, error="KeyError('word')")
+/// Failure(reason='error', component='count', task=7, attempt=2, age_s=0.0, error="KeyError('word')")
+#[pyclass(frozen, get_all, module = "rainband._core")]
+pub struct Failure {
+    /// "error", "timeout", "worker lost", "rejected", "forgotten", …
+    pub reason: String,
+    /// The component that had the tuple in hand.
+    pub component: String,
+    /// Its task.
+    pub task: u32,
+    /// Which attempt failed, from 1.
+    pub attempt: u32,
+    /// Seconds since the root was first emitted.
+    pub age_s: f64,
+    /// The text of the exception, or the reason that user code gave.
+    pub error: String,
+}
+
 #[pymethods]
 impl Failure {
     #[new]
-    #[pyo3(signature = (*, reason, component="".to_string(), task=0, attempt=1, age_s=0.0, error="".to_string()))]
-    fn new(reason: String, component: String, task: u32, attempt: u32, age_s: f64, error: String) -> Self { Self { reason, component, task, attempt, age_s, error } }
+    #[pyo3(signature = (*, reason, component=String::new(), task=0, attempt=1, age_s=0.0, error=String::new()))]
+    fn new(reason: String, component: String, task: u32, attempt: u32, age_s: f64, error: String) -> Self {
+        Self { reason, component, task, attempt, age_s, error }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let quoted = |text: &str| -> PyResult<String> { Ok(PyString::new(py, text).repr()?.to_string()) };
+        Ok(format!(
+            "Failure(reason={}, component={}, task={}, attempt={}, age_s={:?}, error={})",
+            quoted(&self.reason)?,
+            quoted(&self.component)?,
+            self.task,
+            self.attempt,
+            self.age_s,
+            quoted(&self.error)?
+        ))
+    }
 }

@@ -55,7 +55,7 @@ pub fn random(rng: &mut Rng) -> Topology {
     let spouts = rng.between(1, 2.min(n - 1));
     let mut specs: Vec<ComponentSpec> = (0..n).map(|at| component(at, at < spouts, rng)).collect();
     // Three kinds of graphs: pipelines with shortcuts, diamonds, and anything with cycles and self-loops.
-    let later = [0, 0, 40][rng.below(3)];
+    let later = [0, 40, 70][rng.below(3)];
     for to in spouts..n {
         for extra in 0..rng.between(1, 3) {
             let from = if extra > 0 && rng.chance(later) { rng.between(spouts, n - 1) } else { rng.below(to) };
@@ -112,7 +112,7 @@ fn character(is_spout: bool, rng: &mut Rng) -> Character {
         fan_out: rng.between(0, 3),
         fails: [0, 0, 5, 20][rng.below(4)],
         untracked: [0, 0, 20][rng.below(3)],
-        roots: if is_spout { rng.between(0, 8) } else { 0 },
+        roots: if is_spout { rng.between(0, 20) } else { 0 },
         ticks: if is_spout || rng.chance(60) { 0 } else { rng.between(1, 3) },
         last_words: if is_spout || rng.chance(50) { 0 } else { rng.between(1, 2) },
         has_positions: rng.chance(70),

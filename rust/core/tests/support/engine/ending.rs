@@ -53,7 +53,7 @@ impl World {
         Ok(true)
     }
 
-    fn view(&self, task: TaskId) -> View {
+    pub fn view(&self, task: TaskId) -> View {
         let owner = &self.tasks[task.index()];
         let cycle = self.topology.plan.component_of(task).cycle.map(|cycle| &self.counts[cycle as usize]);
         let flushed = |count: &Count| count.members.iter().all(|member| self.tasks[member.index()].end.is_flushed());

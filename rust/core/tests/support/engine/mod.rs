@@ -147,7 +147,7 @@ impl World {
             self.now = self.now.max(due);
             return Ok(());
         }
-        for _ in 0..4 * self.tasks.len() {
+        for _ in 0..40 * self.tasks.len() {
             if self.ask_a_member()? {
                 return Ok(());
             }

@@ -18,7 +18,7 @@ impl World {
         let owner = &self.tasks[task.index()];
         let has_call_back = owner.held.iter().any(|held| held.due.is_some_and(|due| due <= self.now));
         let has_batch = !owner.batch.is_empty();
-        let may_tick = owner.ticks_left > 0 && !owner.ran_finish;
+        let may_tick = owner.ticks_left > 0 && owner.end.may_tick(self.view(task));
         if self.hear(task)? {
             return Ok(true);
         }

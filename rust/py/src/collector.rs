@@ -1,0 +1,608 @@
+//! Stages 1 and 6 of 8: what `emit` and the acks of a task go through. One collector a task, used by the task's thread alone;
+//! `TaskCell` checks that, and that nobody comes in twice.
+
+use std::cell::{RefCell, RefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use rainband_core::deliver::{Anchors, Emission, Outbox, Stopped};
+use rainband_core::emit::{EdgeIds, InHand, join_heads, mix};
+use rainband_core::frontier::Ticket;
+use rainband_core::ids::{ComponentId, EdgeId, Incarnation, RootRef, StreamId, TaskId};
+use rainband_core::key::KeyBytes;
+use rainband_core::ledger::{Failure, Reason};
+use rainband_core::route::{Chooser, Router};
+use rainband_core::tuple::{Head, Roots};
+
+use crate::errors;
+use crate::held::HeldKey;
+use crate::keys::{self, KeyError};
+use crate::payload::{Checked, Payload};
+use crate::roots::{NO_TASK, Record};
+use crate::shared::{Shared, lock};
+use crate::stats::add;
+use crate::turn::Seat;
+
+/// One output stream as the collector needs it.
+pub struct StreamOut {
+    pub id: StreamId,
+    pub name: Py<pyo3::types::PyString>,
+    pub width: usize,
+    pub direct: bool,
+}
+
+/// To what an emit without `anchors=` is anchored.
+#[derive(Debug, Default)]
+pub enum Current {
+    /// To nothing: in `tick`, `flush`, `finish`, and in spouts. The tuple is a root.
+    #[default]
+    None,
+    /// To the tuple that is acked when the call ends.
+    Mine(InHand),
+    /// To a tuple of the held table.
+    Held(HeldKey),
+}
+
+/// One of `anchors=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnchorRef {
+    Current,
+    Held(HeldKey),
+}
+
+/// How an emission is tracked.
+pub enum How<'a> {
+    /// Anchored to the tuple in hand, or a root of its own outside of one.
+    Current,
+    /// Anchored to these; none at all means untracked.
+    To(&'a [AnchorRef]),
+    /// A spout's root with the user's id and perhaps a position.
+    Root { id: Py<PyAny>, position: Option<Py<PyAny>> },
+    /// Fire and forget.
+    Untracked,
+}
+
+/// What a task emits and acks through.
+pub struct Collector {
+    pub task: TaskId,
+    pub component: ComponentId,
+    pub shared: Arc<Shared>,
+    pub seat: Seat,
+    pub streams: Vec<StreamOut>,
+    pub router: Router,
+    pub outbox: Outbox<Payload>,
+    pub edges: EdgeIds,
+    pub current: Current,
+    /// Counts the tuples in hand, so that a kept `Tuple` is known to be over.
+    pub serial: u64,
+    pub acks: Vec<(RootRef, u64)>,
+    pub now_ns: u64,
+    pub emitted: u64,
+    pub delivered: u64,
+    /// The task is in `finish` and its cycle is over: an emit into the cycle raises.
+    pub is_finishing: bool,
+    /// `end()` was called.
+    pub has_ended: bool,
+    pub warned_single_list: bool,
+    pub last_position: Option<Py<PyAny>>,
+    loop_bytes: u64,
+    targets: Vec<TaskId>,
+    drawn: Vec<EdgeId>,
+    key: KeyBytes,
+}
+
+/// Random-looking key for the edge ids of a task; `which` tells the collector's from the replayer's.
+pub fn edge_key(run_key: u64, task: TaskId, which: u64) -> u64 {
+    mix(run_key ^ mix(u64::from(task.0) << 8 | which))
+}
+
+impl Collector {
+    pub fn new(py: Python<'_>, shared: &Arc<Shared>, task: TaskId) -> Self {
+        let component = shared.plan.task_component[task.index()];
+        let streams = shared.plan.components[component.index()].streams.clone();
+        let stream = |id: u32| {
+            let stream = &shared.plan.streams[id as usize];
+            StreamOut {
+                id: StreamId(id),
+                name: pyo3::types::PyString::intern(py, &stream.name).unbind(),
+                width: stream.width,
+                direct: stream.direct,
+            }
+        };
+        Self {
+            task,
+            component,
+            seat: shared.turns.seat(shared.plan.task_executor[task.index()].index()),
+            streams: streams.map(stream).collect(),
+            router: Router::new(&shared.plan, component, edge_key(shared.run_key, task, 2)),
+            outbox: Outbox::new(&shared.plan, component),
+            edges: EdgeIds::new(edge_key(shared.run_key, task, 0)),
+            current: Current::None,
+            serial: 0,
+            acks: Vec::new(),
+            now_ns: shared.now_ns(),
+            emitted: 0,
+            delivered: 0,
+            is_finishing: false,
+            has_ended: false,
+            warned_single_list: false,
+            last_position: None,
+            loop_bytes: shared.settings_of(task).loop_bytes,
+            targets: Vec::new(),
+            drawn: Vec::new(),
+            key: KeyBytes::default(),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// Emits `payload` on stream number `at`. Blocks, detached, while a target is full.
+    ///
+    /// # Errors
+    /// A value that is no key, a bad custom grouping, a direct emit to a stranger, anchors that are over.
+    #[inline]
+    pub fn emit(
+        &mut self,
+        py: Python<'_>,
+        at: usize,
+        payload: Payload,
+        bytes: u32,
+        how: How<'_>,
+        direct: Option<TaskId>,
+    ) -> PyResult<()> {
+        let payload = if self.shared.settings.checked { self.check(py, at, payload)? } else { payload };
+        self.targets.clear();
+        self.choose(py, at, &payload, direct)?;
+        if self.is_finishing {
+            self.refuse_into_cycle(py, at)?;
+        }
+        let stream = self.streams[at].id;
+        let emission = Emission { payload, head: Head::default(), stream, from: self.task, bytes };
+        let wants_flush = match how {
+            How::Current => match &mut self.current {
+                Current::Mine(in_hand) => {
+                    let emission = Emission { head: in_hand.child_head(), ..emission };
+                    self.emitted += 1;
+                    self.delivered += self.targets.len() as u64;
+                    let anchors = Anchors::One(in_hand);
+                    let (rest, wants_flush) =
+                        self.outbox.send(emission, &self.targets, anchors, &mut self.edges, |p| p.share(py));
+                    drop(rest);
+                    wants_flush
+                }
+                Current::Held(key) => {
+                    let key = [AnchorRef::Held(*key)];
+                    self.send_anchored(py, emission, &key)?
+                }
+                Current::None => self.send_root(py, emission, None, None, direct)?,
+            },
+            How::To([]) | How::Untracked => self.send_untracked(py, emission),
+            How::To(anchors) => self.send_anchored(py, emission, anchors)?,
+            How::Root { id, position } => self.send_root(py, emission, Some(id), position, direct)?,
+        };
+        if wants_flush {
+            self.flush(py);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn choose(&mut self, py: Python<'_>, at: usize, payload: &Payload, direct: Option<TaskId>) -> PyResult<()> {
+        let stream = &self.streams[at];
+        if let Some(task) = direct {
+            if !self.router.route_direct(stream.id, task, &mut self.targets) {
+                return Err(self.error(py, at, &format!("task {task} has no direct subscription to this stream")));
+            }
+            return Ok(());
+        }
+        if stream.direct {
+            return Err(self.error(py, at, "the stream is direct: say emit(…, task=…)"));
+        }
+        let id = stream.id;
+        let mut ask = Ask { py, shared: &self.shared, width: stream.width, key: &mut self.key };
+        match self.router.route(id, payload, &mut ask, &mut self.targets) {
+            Ok(()) => Ok(()),
+            Err(why) => Err(self.refused(py, at, why)),
+        }
+    }
+
+    #[cold]
+    fn refused(&self, py: Python<'_>, at: usize, why: Refused) -> PyErr {
+        match why {
+            Refused::Raised(error) => error,
+            Refused::NotAKey(field, what) => {
+                let fields = self.shared.names[self.streams[at].id.index()].fields.bind(py);
+                let field = fields.get_item(field).map(|f| f.to_string()).unwrap_or_default();
+                let place = self.place(at);
+                let hint = "; group by another field, or emit a key that is made of these";
+                errors::key_type_error(py, format!("{place}: field {field:?} is a key, and {what} is none: {}{hint}", keys::KEYS))
+            }
+            Refused::Stranger(text) => self.error(py, at, &text),
+        }
+    }
+
+    fn place(&self, at: usize) -> String {
+        let plan = &self.shared.plan;
+        let name = &plan.components[self.component.index()].name;
+        format!("emit() of {name:?} task {} on stream {:?}", self.task, plan.streams[self.streams[at].id.index()].name)
+    }
+
+    #[cold]
+    pub fn error(&self, py: Python<'_>, at: usize, text: &str) -> PyErr {
+        errors::emit_error(py, format!("{}: {text}", self.place(at)))
+    }
+
+    #[cold]
+    fn refuse_into_cycle(&self, py: Python<'_>, at: usize) -> PyResult<()> {
+        let plan = &self.shared.plan;
+        let inside =
+            |task: &TaskId| plan.same_cycle(self.component, plan.task_component[task.index()]);
+        if let Some(task) = self.targets.iter().find(|t| inside(t)) {
+            let to = &plan.component_of(*task).name;
+            return Err(self.error(py, at, &format!("in finish() nothing can be sent to {to:?}, which is in the same cycle and has finished too")));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn check(&self, py: Python<'_>, at: usize, payload: Payload) -> PyResult<Payload> {
+        let stream = &self.shared.plan.streams[self.streams[at].id.index()].name;
+        let values = payload.to_tuple(py, self.streams[at].width)?;
+        let token = self.shared.call_runtime(py, "check_emit", (self.component.0, stream, values))?.unbind();
+        if token.is_none(py) {
+            return Ok(payload);
+        }
+        Ok(Payload(Py::new(py, Checked { values: payload.0, token })?.into_any()))
+    }
+
+    fn send_untracked(&mut self, py: Python<'_>, emission: Emission<Payload>) -> bool {
+        self.count();
+        let (rest, wants_flush) =
+            self.outbox.send(emission, &self.targets, Anchors::None, &mut self.edges, |p| p.share(py));
+        drop(rest);
+        wants_flush
+    }
+
+    #[inline]
+    fn count(&mut self) {
+        self.emitted += 1;
+        self.delivered += self.targets.len() as u64;
+        if self.targets.is_empty() {
+            add(&self.shared.run_stats.no_target, 1);
+        }
+    }
+
+    /// Emits a tuple that is its own root: a spout's, or of `tick`, `flush`, `finish`.
+    fn send_root(
+        &mut self,
+        py: Python<'_>,
+        emission: Emission<Payload>,
+        id: Option<Py<PyAny>>,
+        position: Option<Py<PyAny>>,
+        direct: Option<TaskId>,
+    ) -> PyResult<bool> {
+        self.count();
+        self.drawn.clear();
+        self.drawn.extend((0..self.targets.len()).map(|_| self.edges.draw()));
+        let sum = self.drawn.iter().fold(0, |sum, edge| sum ^ edge.bits());
+        let shared = self.shared.task(self.task);
+        let ticket = match position {
+            None => Ticket::NONE,
+            Some(position) => lock(&shared.positions).frontier.enter(position),
+        };
+        let record = Record {
+            payload: emission.payload.share(py),
+            id,
+            stream: emission.stream,
+            direct: direct.map_or(NO_TASK, |t| t.0),
+            ticket,
+            dead: None,
+        };
+        let mut ledger = lock(&shared.ledger);
+        let begun = ledger.begin(record, sum, self.now_ns);
+        shared.pending.store(ledger.pending(), Ordering::Relaxed);
+        drop(ledger);
+        let attempt = begun.map_err(|record| {
+            drop(record);
+            errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
+        })?;
+        add(&shared.stats.roots, 1);
+        let root = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
+        let head = Head { roots: Roots::One(root), hops: 0, attempt: 1, ..Head::default() };
+        let emission = Emission { head, ..emission };
+        let (rest, wants_flush) =
+            self.outbox.send(emission, &self.targets, Anchors::Root(&self.drawn), &mut self.edges, |p| p.share(py));
+        drop(rest);
+        Ok(wants_flush)
+    }
+
+    /// Emits a tuple anchored to held tuples and perhaps the current one.
+    fn send_anchored(&mut self, py: Python<'_>, emission: Emission<Payload>, anchors: &[AnchorRef]) -> PyResult<bool> {
+        let max_roots = self.shared.settings_of(self.task).max_anchors;
+        let shared = Arc::clone(&self.shared);
+        let mut held = lock(&shared.task(self.task).held);
+        // What is owed is taken out for the time of the call; no Python runs until it is put back.
+        let mut taken: Vec<InHand> = Vec::with_capacity(anchors.len());
+        let mut over = false;
+        for anchor in anchors {
+            let place = match anchor {
+                AnchorRef::Held(key) => held.get_mut(*key),
+                AnchorRef::Current => match &mut self.current {
+                    Current::Mine(in_hand) => Some(in_hand),
+                    _ => None,
+                },
+            };
+            match place {
+                Some(place) => taken.push(std::mem::take(place)),
+                None => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        let head = if over { Ok(Head::default()) } else { join_heads(&taken, max_roots) };
+        // What is not sent is dropped after the lock is released, like everything that holds Python objects.
+        let mut unsent = None;
+        let mut sent = Ok((None, false));
+        match head {
+            Ok(head) if !over => {
+                let mut owed: Vec<&mut InHand> = taken.iter_mut().collect();
+                let emission = Emission { head, ..emission };
+                sent = Ok(self.outbox.send(emission, &self.targets, Anchors::Many(&mut owed), &mut self.edges, |p| p.share(py)));
+            }
+            Ok(_) => unsent = Some(emission),
+            Err(too_many) => {
+                sent = Err(too_many);
+                unsent = Some(emission);
+            }
+        }
+        for (anchor, owed) in anchors.iter().zip(taken) {
+            let place = match anchor {
+                AnchorRef::Held(key) => held.get_mut(*key),
+                AnchorRef::Current => match &mut self.current {
+                    Current::Mine(in_hand) => Some(in_hand),
+                    _ => None,
+                },
+            };
+            if let Some(place) = place {
+                *place = owed;
+            }
+        }
+        drop(held);
+        drop(unsent);
+        if over {
+            return Err(errors::emit_error(py, format!(
+                "emit() of task {}: an anchor was acked or failed before; emit first, then ack", self.task)));
+        }
+        match sent {
+            Ok((rest, wants_flush)) => {
+                drop(rest);
+                self.count();
+                Ok(wants_flush)
+            }
+            Err(too_many) => Err(errors::emit_error(py, format!(
+                "emit() of task {}: the anchors have {} distinct roots, at most {} are allowed; anchor to fewer tuples or raise max_anchors",
+                self.task, too_many.got, too_many.max))),
+        }
+    }
+
+    /// Hands over all that was emitted; waits, detached, while targets are full.
+    pub fn flush(&mut self, py: Python<'_>) {
+        loop {
+            let shared = &self.shared;
+            let result = self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue);
+            match result {
+                Ok(()) => return,
+                Err(Stopped::Full(task)) => {
+                    self.apply_acks();
+                    if self.shared.task(task).queue.wait_for_room(&self.seat) {
+                        py.detach(|| self.seat.park(None));
+                    }
+                }
+                Err(Stopped::Closed(task)) => {
+                    let left = self.outbox.take(task);
+                    add(&self.shared.run_stats.discarded_at_stop, left.len() as u64);
+                    drop(left);
+                }
+                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
+            }
+        }
+    }
+
+    #[cold]
+    fn fail_loop(&mut self, task: TaskId) {
+        let left = self.outbox.take(task);
+        let to = self.shared.plan.component_of(task).name.clone();
+        for envelope in left {
+            let failure = Failure {
+                reason: Reason::LoopFull,
+                task: self.task,
+                error: format!("more than {} bytes wait on the back edge to {to:?}", self.loop_bytes).into(),
+                retry: true,
+            };
+            let roots = envelope.head.roots.as_slice();
+            self.shared.count_failed(self.task, Reason::LoopFull, roots.is_empty());
+            if roots.is_empty() {
+                add(&self.shared.run_stats.loop_dropped, 1);
+            }
+            self.shared.fail_roots(roots, &failure);
+        }
+    }
+
+    /// Tells the owners of the roots what was acked since the last call.
+    pub fn apply_acks(&mut self) {
+        let mut rest = self.acks.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let task = first.task;
+            let same = rest.iter().take_while(|(root, _)| root.task == task).count();
+            let (now, later) = rest.split_at(same);
+            self.shared.apply_acks(task, now);
+            rest = later;
+        }
+        self.acks.clear();
+    }
+
+    /// Notes the ack of a tuple; XORs about one root that follow each other are merged.
+    #[inline]
+    pub fn ack(&mut self, in_hand: &InHand) {
+        let acks = &mut self.acks;
+        in_hand.settle(|root, xor| match acks.last_mut() {
+            Some((last, sum)) if *last == root => *sum ^= xor,
+            _ => acks.push((root, xor)),
+        });
+    }
+
+    /// Brings the counters of the slice to where others read them.
+    pub fn publish(&mut self) {
+        let shared = self.shared.task(self.task);
+        add(&shared.stats.emitted, std::mem::take(&mut self.emitted));
+        add(&shared.stats.delivered, std::mem::take(&mut self.delivered));
+        shared.sent_inside.store(self.outbox.sent_inside(), Ordering::Release);
+    }
+}
+
+/// Why the router was refused an answer.
+pub enum Refused {
+    NotAKey(usize, String),
+    Stranger(String),
+    Raised(PyErr),
+}
+
+/// Answers the router's questions about Python values.
+pub struct Ask<'a, 'py> {
+    pub py: Python<'py>,
+    pub shared: &'a Shared,
+    pub width: usize,
+    pub key: &'a mut KeyBytes,
+}
+
+impl Chooser<Payload> for Ask<'_, '_> {
+    type Error = Refused;
+
+    #[inline]
+    fn key_hash(&mut self, payload: &Payload, fields: &[u16]) -> Result<u64, Refused> {
+        self.key.clear();
+        let inner = if self.shared.settings.checked { payload.inner(self.py) } else { payload.0.bind(self.py).clone() };
+        for field in fields {
+            let written = if self.width == 1 {
+                keys::write(&inner, self.key)
+            } else {
+                // SAFETY: the payload of a stream of several fields is an exact tuple of that width.
+                let value = unsafe { inner.cast_unchecked::<PyTuple>() }.get_item(usize::from(*field));
+                value.map_err(KeyError::Raised).and_then(|value| keys::write(&value, self.key))
+            };
+            written.map_err(|error| match error {
+                KeyError::NotAKey(what) => Refused::NotAKey(usize::from(*field), what),
+                KeyError::Raised(error) => Refused::Raised(error),
+            })?;
+        }
+        Ok(self.key.hash())
+    }
+
+    #[inline]
+    fn is_full(&mut self, task: TaskId) -> bool {
+        self.shared.task(task).queue.is_full()
+    }
+
+    fn custom(
+        &mut self,
+        payload: &Payload,
+        stream: StreamId,
+        component: ComponentId,
+        targets: &mut Vec<TaskId>,
+    ) -> Result<(), Refused> {
+        let subscriber = &self.shared.plan.components[component.index()];
+        let chosen = || -> PyResult<Vec<u32>> {
+            let object = &self.shared.custom[&(stream, component)];
+            let values = payload.to_tuple(self.py, self.width)?;
+            let chosen = object.bind(self.py).call_method1("choose", (values,))?;
+            chosen.try_iter()?.map(|task| task?.extract::<u32>().map_err(Into::into)).collect()
+        };
+        for task in chosen().map_err(Refused::Raised)? {
+            if !subscriber.tasks.contains(&task) {
+                return Err(Refused::Stranger(format!(
+                    "the custom grouping of {:?} chose task {task}; its tasks are {} to {}",
+                    subscriber.name,
+                    subscriber.tasks.start,
+                    subscriber.tasks.end - 1
+                )));
+            }
+            targets.push(TaskId(task));
+        }
+        Ok(())
+    }
+}
+
+/// A collector, and the proof that only its task's thread uses it.
+pub struct TaskCell {
+    owner: AtomicPtr<ffi::PyThreadState>,
+    is_open: AtomicBool,
+    collector: RefCell<Collector>,
+}
+
+// SAFETY: `collector` is only borrowed by `enter`, on the thread whose Python thread state is `owner`; that state belongs to one
+// thread and outlives the task's time (it is set by that thread and cleared by it before the thread ends).
+unsafe impl Sync for TaskCell {}
+// SAFETY: a collector may be dropped on any thread once the task is over: it holds ids, buffers and Python references.
+unsafe impl Send for TaskCell {}
+
+impl TaskCell {
+    pub fn new(collector: Collector) -> Self {
+        // SAFETY: the caller is attached, as it made Python strings for the collector.
+        let owner = unsafe { ffi::PyThreadState_Get() };
+        Self { owner: AtomicPtr::new(owner), is_open: AtomicBool::new(true), collector: RefCell::new(collector) }
+    }
+
+    /// The task is over: every later call raises.
+    pub fn close(&self) {
+        self.is_open.store(false, Ordering::Release);
+        self.owner.store(std::ptr::null_mut(), Ordering::Release);
+    }
+
+    /// The collector, for the task's own thread.
+    ///
+    /// # Errors
+    /// From another thread, after the end, in a forked child, and while an emit of the same task is under way.
+    #[inline]
+    pub fn enter(&self, py: Python<'_>, what: &str) -> PyResult<RefMut<'_, Collector>> {
+        // SAFETY: attached, so there is a current thread state.
+        let here = unsafe { ffi::PyThreadState_Get() };
+        if here == self.owner.load(Ordering::Acquire) {
+            if let Ok(collector) = self.collector.try_borrow_mut() {
+                if !collector.shared.is_forked() {
+                    return Ok(collector);
+                }
+            }
+        }
+        Err(self.refuse(py, what))
+    }
+
+    #[cold]
+    fn refuse(&self, py: Python<'_>, what: &str) -> PyErr {
+        // SAFETY: attached, as above.
+        let here = unsafe { ffi::PyThreadState_Get() };
+        let text = if !self.is_open.load(Ordering::Acquire) {
+            format!("{what} after the task ended: its run is over or it was replaced")
+        } else if here != self.owner.load(Ordering::Acquire) {
+            format!(
+                "{what} from another thread than the task's own; hand the values to the task (a queue that tick() reads), or ack from there and emit here"
+            )
+        } else if crate::fork::generation() > 0 && self.collector.try_borrow().is_ok() {
+            format!("{what} in a forked child: the topology runs in the parent; start processes with subprocess or the spawn method")
+        } else {
+            format!("{what} inside {what}: a grouping or a destructor emitted while its task was emitting")
+        };
+        errors::emit_error(py, text)
+    }
+
+    /// The collector, for the loop that runs the task on its own thread.
+    ///
+    /// # Panics
+    /// If user code is emitting at the moment, which the loop never does meanwhile.
+    #[inline]
+    pub fn own(&self) -> RefMut<'_, Collector> {
+        self.collector.borrow_mut()
+    }
+}

@@ -1,0 +1,413 @@
+//! What becomes of a task's roots: completed ones are told to the spout, failed ones tried again or buried, positions moved on.
+//! Between stage 7 (ledger) and 8 (spout loop).
+//!
+//! Run by the task's own thread in every round of its loop, and by the timer while that thread is in user code, so that a spout
+//! that blocks does not stop its own replays; only hooks that the user overrode wait for the task's thread. Whoever gets
+//! `Roots` with `try_lock` does the work. Nobody waits for that lock, so Python may be called under it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use rainband_core::deliver::{Anchors, Emission, Outbox, Stopped};
+use rainband_core::emit::EdgeIds;
+use rainband_core::frontier::Ticket;
+use rainband_core::ids::{Incarnation, RootRef, StreamId, TaskId};
+use rainband_core::key::KeyBytes;
+use rainband_core::ledger::{Failure, News, Reason, Slot};
+use rainband_core::route::Router;
+use rainband_core::tuple::{Head, Roots as RootSet};
+
+use crate::collector::{Ask, Refused, edge_key};
+use crate::errors;
+use crate::payload::Payload;
+use crate::roots::{HasHooks, HookCall, Record, Replayer, Roots};
+use crate::shared::{Shared, lock};
+use crate::stats::add;
+
+/// The stream that takes dead letters if somebody is subscribed to it.
+pub const DEAD_LETTER: &str = "dead_letter";
+
+/// What a root is, copied out of the ledger so that nothing is done under its lock.
+struct Peek {
+    payload: Payload,
+    id: Option<Py<PyAny>>,
+    stream: StreamId,
+    direct: Option<TaskId>,
+    is_dead: bool,
+    attempt: u32,
+    began_ns: u64,
+}
+
+/// The roots' state of `task`.
+pub fn new_roots(shared_key: u64, plan: &rainband_core::plan::Plan, task: TaskId) -> Roots {
+    let component = plan.task_component[task.index()];
+    Roots {
+        news: Vec::new(),
+        calls: std::collections::VecDeque::new(),
+        replayer: Replayer {
+            router: Router::new(plan, component, edge_key(shared_key, task, 3)),
+            outbox: Outbox::new(plan, component),
+            edges: EdgeIds::new(edge_key(shared_key, task, 1)),
+            targets: Vec::new(),
+            drawn: Vec::new(),
+        },
+        has: HasHooks::default(),
+        jitter: edge_key(shared_key, task, 4) | 1,
+    }
+}
+
+/// Does what there is to do for the roots of `task`. Returns when it wants to be called again at the latest.
+pub fn service(py: Python<'_>, shared: &Arc<Shared>, task: TaskId) -> Option<u64> {
+    let own = shared.task(task);
+    let now = shared.now_ns();
+    let Ok(mut roots) = own.roots.try_lock() else {
+        return Some(now + 1_000_000);
+    };
+    let mut work = Service { py, shared, task, roots: &mut roots, now };
+    work.take_news();
+    work.replay_due();
+    let is_flushed = work.flush();
+    work.move_position();
+    let mut ledger = lock(&own.ledger);
+    own.pending.store(ledger.pending(), Ordering::Relaxed);
+    let due = ledger.next_due_ns();
+    let _ = &mut ledger;
+    drop(ledger);
+    if is_flushed { due } else { Some(due.map_or(now + 1_000_000, |due| due.min(now + 1_000_000))) }
+}
+
+/// The next hook that the task's thread is to call.
+pub fn next_call(shared: &Shared, task: TaskId) -> Option<HookCall> {
+    shared.task(task).roots.try_lock().ok()?.calls.pop_front()
+}
+
+/// What `Spout.fail` returned.
+pub enum Verdict {
+    Default,
+    RetryAfter(Option<f64>),
+    DeadLetter,
+    Drop,
+}
+
+/// Does what the verdict on the failed root in `slot` says.
+pub fn judge(py: Python<'_>, shared: &Arc<Shared>, task: TaskId, slot: Slot, failure: Failure, verdict: &Verdict) {
+    let own = shared.task(task);
+    // The timer may hold the lock for a moment; it needs the interpreter, so it is given up while we wait.
+    let mut roots = loop {
+        match own.roots.try_lock() {
+            Ok(roots) => break roots,
+            Err(_) => py.detach(|| std::thread::sleep(std::time::Duration::from_micros(50))),
+        }
+    };
+    let now = shared.now_ns();
+    let mut work = Service { py, shared, task, roots: &mut roots, now };
+    match verdict {
+        Verdict::Default => work.decide(slot, failure),
+        Verdict::RetryAfter(after) => {
+            let attempt = work.peek(slot).attempt;
+            if attempt >= shared.settings_of(task).max_attempts {
+                work.bury(slot, failure);
+            } else {
+                let wait = after.map_or_else(|| work.backoff_ns(attempt), |s| (s.max(0.0) * 1e9) as u64);
+                lock(&own.ledger).retry_at(slot, now + wait);
+            }
+        }
+        Verdict::DeadLetter => work.bury(slot, failure),
+        Verdict::Drop => {
+            let record = lock(&own.ledger).resolve(slot);
+            add(&own.stats.roots_dropped, 1);
+            work.resolved(&record);
+            drop(record);
+        }
+    }
+    work.flush();
+    work.move_position();
+    let pending = lock(&own.ledger).pending();
+    own.pending.store(pending, Ordering::Relaxed);
+}
+
+/// The user's view of a failure of a root of `task`.
+pub fn failure_of(shared: &Shared, failure: &Failure, attempt: u32, began_ns: u64) -> crate::values::Failure {
+    crate::values::Failure {
+        reason: failure.reason.as_str().to_string(),
+        component: shared.plan.component_of(failure.task).name.clone(),
+        task: failure.task.0,
+        attempt,
+        age_s: shared.now_ns().saturating_sub(began_ns) as f64 / 1e9,
+        error: failure.error.to_string(),
+    }
+}
+
+struct Service<'a, 'py> {
+    py: Python<'py>,
+    shared: &'a Arc<Shared>,
+    task: TaskId,
+    roots: &'a mut Roots,
+    now: u64,
+}
+
+impl Service<'_, '_> {
+    fn take_news(&mut self) {
+        let own = self.shared.task(self.task);
+        let mut news = std::mem::take(&mut self.roots.news);
+        {
+            let mut ledger = lock(&own.ledger);
+            if ledger.has_news() {
+                ledger.take_news(&mut news);
+            }
+        }
+        for item in news.drain(..) {
+            match item {
+                News::Acked { record, attempt, began_ns, done_ns } => self.acked(record, attempt, began_ns, done_ns),
+                News::Failed { slot, failure } if self.roots.has.fail => {
+                    self.roots.calls.push_back(HookCall::Fail(slot, failure));
+                }
+                News::Failed { slot, failure } => self.decide(slot, failure),
+            }
+        }
+        self.roots.news = news;
+    }
+
+    fn acked(&mut self, record: Record, attempt: u32, began_ns: u64, done_ns: u64) {
+        let stats = &self.shared.task(self.task).stats;
+        self.resolved(&record);
+        if let (Some(failure), Some(id)) = (&record.dead, &record.id) {
+            add(&stats.roots_dead, 1);
+            self.tell_dead(id.clone_ref(self.py), failure.as_ref().clone(), attempt, began_ns);
+            return;
+        }
+        add(&stats.roots_acked, 1);
+        self.shared.latency.record(done_ns.saturating_sub(began_ns));
+        if let (true, Some(id)) = (self.roots.has.ack, record.id) {
+            self.roots.calls.push_back(HookCall::Ack(id));
+        }
+    }
+
+    fn tell_dead(&mut self, id: Py<PyAny>, failure: Failure, attempt: u32, began_ns: u64) {
+        if self.roots.has.dead || self.roots.has.ack {
+            self.roots.calls.push_back(HookCall::Dead(id, failure, attempt, began_ns));
+        }
+    }
+
+    fn resolved(&mut self, record: &Record) {
+        if record.ticket != Ticket::NONE {
+            lock(&self.shared.task(self.task).positions).frontier.resolve(record.ticket);
+        }
+    }
+
+    fn peek(&self, slot: Slot) -> Peek {
+        let ledger = lock(&self.shared.task(self.task).ledger);
+        let (record, attempt, began_ns) = ledger.record(slot);
+        Peek {
+            payload: record.payload.share(self.py),
+            id: record.id.as_ref().map(|id| id.clone_ref(self.py)),
+            stream: record.stream,
+            direct: record.direct(),
+            is_dead: record.dead.is_some(),
+            attempt,
+            began_ns,
+        }
+    }
+
+    /// The default verdict: again with backoff until `max_attempts`, then the dead letters.
+    fn decide(&mut self, slot: Slot, failure: Failure) {
+        let root = self.peek(slot);
+        let limit = self.shared.settings_of(self.task).max_attempts;
+        if root.is_dead || !failure.retry || root.attempt >= limit {
+            self.bury(slot, failure);
+            return;
+        }
+        let due = self.now + self.backoff_ns(root.attempt);
+        lock(&self.shared.task(self.task).ledger).retry_at(slot, due);
+    }
+
+    /// Doubles per attempt up to `retry_backoff_max_s`, ±25 %.
+    fn backoff_ns(&mut self, attempt: u32) -> u64 {
+        let settings = self.shared.settings_of(self.task);
+        let full = settings.retry_backoff_ns.saturating_mul(1 << (attempt - 1).min(20)).min(settings.retry_backoff_max_ns);
+        let jitter = &mut self.roots.jitter;
+        *jitter ^= *jitter << 13;
+        *jitter ^= *jitter >> 7;
+        *jitter ^= *jitter << 17;
+        full * 3 / 4 + *jitter % (full / 2 + 1)
+    }
+
+    /// The root failed for good: to the subscribers of `dead_letter` if there are any, else to the file.
+    fn bury(&mut self, slot: Slot, failure: Failure) {
+        let root = self.peek(slot);
+        if let (Some(stream), false, true) = (self.dead_letter_stream(), root.is_dead, root.id.is_some()) {
+            match self.letter_values(&root, &failure) {
+                Ok(values) => {
+                    lock(&self.shared.task(self.task).ledger).record_mut(slot).dead = Some(Box::new(failure));
+                    let letter = Peek { payload: Payload(values), stream, direct: None, ..root };
+                    self.emit_again(slot, letter);
+                }
+                Err(error) => self.shared.fail_run(self.py, error.value(self.py)),
+            }
+            return;
+        }
+        // A letter that its subscriber failed is buried for what killed the tuple, not for that.
+        let own = self.shared.task(self.task);
+        let first = lock(&own.ledger).record(slot).0.dead.as_ref().map(|dead| dead.as_ref().clone());
+        let failure = first.unwrap_or(failure);
+        if let Err(error) = self.write_letter(&root, &failure) {
+            // The root stays pending: nothing is resolved that was not written.
+            self.shared.fail_run(self.py, error.value(self.py));
+            return;
+        }
+        let record = lock(&own.ledger).resolve(slot);
+        add(&own.stats.roots_dead, 1);
+        self.resolved(&record);
+        if let Some(id) = record.id {
+            self.tell_dead(id, failure, root.attempt, root.began_ns);
+        }
+    }
+
+    fn dead_letter_stream(&self) -> Option<StreamId> {
+        let plan = &self.shared.plan;
+        plan.component_of(self.task).streams.clone().map(StreamId).find(|id| {
+            let stream = &plan.streams[id.index()];
+            stream.name == DEAD_LETTER && stream.width == 8 && !stream.subscriptions.is_empty()
+        })
+    }
+
+    fn letter_values(&self, root: &Peek, failure: &Failure) -> PyResult<Py<PyAny>> {
+        let letter = self.letter(root, failure)?;
+        let names = ["component", "stream", "values", "id", "reason", "error", "attempts", "at"];
+        let values: Vec<Bound<'_, PyAny>> = names
+            .iter()
+            .map(|name| letter.get_item(name).map(|v| v.expect("letter() sets every field")))
+            .collect::<PyResult<_>>()?;
+        Ok(PyTuple::new(self.py, values)?.into_any().unbind())
+    }
+
+    fn letter(&self, root: &Peek, failure: &Failure) -> PyResult<Bound<'_, PyDict>> {
+        let py = self.py;
+        let plan = &self.shared.plan;
+        let stream = &plan.streams[root.stream.index()];
+        let letter = PyDict::new(py);
+        letter.set_item("component", &plan.component_of(self.task).name)?;
+        letter.set_item("stream", &stream.name)?;
+        // A letter on its way to a subscriber has the letter's values; the root's are in the record.
+        let own = self.shared.task(self.task);
+        let _ = own;
+        letter.set_item("values", root.payload.to_tuple(py, stream.width)?)?;
+        letter.set_item("id", root.id.as_ref().map_or_else(|| py.None(), |id| id.clone_ref(py)))?;
+        letter.set_item("reason", failure.reason.as_str())?;
+        let place = format!("{} task {}: {}", plan.component_of(failure.task).name, failure.task, failure.error);
+        letter.set_item("error", place)?;
+        letter.set_item("attempts", root.attempt)?;
+        let at = py.import("time")?.call_method0("time")?;
+        letter.set_item("at", at)?;
+        Ok(letter)
+    }
+
+    fn write_letter(&self, root: &Peek, failure: &Failure) -> PyResult<()> {
+        let letter = self.letter(root, failure)?;
+        self.shared.call_runtime(self.py, "dead_letter", (letter,)).map(drop)
+    }
+
+    fn replay_due(&mut self) {
+        loop {
+            let due = lock(&self.shared.task(self.task).ledger).take_due(self.now);
+            let Some(slot) = due else { return };
+            let root = self.peek(slot);
+            add(&self.shared.task(self.task).stats.replays, 1);
+            self.emit_again(slot, root);
+        }
+    }
+
+    /// A new attempt at the root in `slot`, with the values and the stream of `root`.
+    fn emit_again(&mut self, slot: Slot, root: Peek) {
+        let py = self.py;
+        let stream = &self.shared.plan.streams[root.stream.index()];
+        let replayer = &mut self.roots.replayer;
+        replayer.targets.clear();
+        let routed = match root.direct {
+            Some(task) => {
+                replayer.router.route_direct(root.stream, task, &mut replayer.targets);
+                Ok(())
+            }
+            None => {
+                let mut key = KeyBytes::default();
+                let mut ask = Ask { py, shared: self.shared, width: stream.width, key: &mut key };
+                replayer.router.route(root.stream, &root.payload, &mut ask, &mut replayer.targets)
+            }
+        };
+        replayer.drawn.clear();
+        replayer.drawn.extend(replayer.targets.iter().map(|_| replayer.edges.draw()));
+        // With nowhere to go because routing failed, the attempt must not complete: it is failed below.
+        let sum = replayer.drawn.iter().fold(u64::from(routed.is_err()), |sum, edge| sum ^ edge.bits());
+        let own = self.shared.task(self.task);
+        let attempt = lock(&own.ledger).reattempt(slot, sum, self.now);
+        if let Err(why) = routed {
+            let error = match why {
+                Refused::Raised(error) => errors::text_of(py, &error),
+                Refused::Stranger(text) | Refused::NotAKey(_, text) => text,
+            };
+            let failure = Failure { reason: Reason::Error, task: self.task, error: error.into(), retry: true };
+            lock(&own.ledger).fail(attempt, failure);
+            self.shared.ring(self.task);
+            return;
+        }
+        let reference = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
+        let head = Head { roots: RootSet::One(reference), hops: 0, attempt: root.attempt + 1, ..Head::default() };
+        let emission = Emission { payload: root.payload, head, stream: root.stream, from: self.task, bytes: 64 };
+        let anchors = Anchors::Root(&replayer.drawn);
+        let (rest, _) =
+            replayer.outbox.send(emission, &replayer.targets, anchors, &mut replayer.edges, |p| p.share(py));
+        drop(rest);
+        own.resent_inside.store(replayer.outbox.sent_inside(), Ordering::Release);
+    }
+
+    /// Hands over what was replayed, as far as there is room; returns whether that was all.
+    fn flush(&mut self) -> bool {
+        let shared = self.shared;
+        let seat = shared.turns.seat(shared.plan.task_executor[self.task.index()].index());
+        for _ in 0..64 {
+            let outbox = &mut self.roots.replayer.outbox;
+            if outbox.is_empty() {
+                return true;
+            }
+            match outbox.flush(shared.settings_of(self.task).loop_bytes, |task| &shared.task(task).queue) {
+                Ok(()) => return true,
+                Err(Stopped::Full(task)) => {
+                    if shared.task(task).queue.wait_for_room(&seat) {
+                        return false;
+                    }
+                }
+                Err(Stopped::Closed(task)) => {
+                    let left = outbox.take(task);
+                    add(&shared.run_stats.discarded_at_stop, left.len() as u64);
+                    drop(left);
+                }
+                Err(Stopped::LoopFull(task)) => {
+                    let left = outbox.take(task);
+                    let own = shared.task(self.task);
+                    own.resent_inside.store(outbox.sent_inside(), Ordering::Release);
+                    for envelope in left {
+                        let error = format!("more than {} bytes wait on a back edge", shared.settings_of(self.task).loop_bytes);
+                        let failure =
+                            Failure { reason: Reason::LoopFull, task: self.task, error: error.into(), retry: true };
+                        shared.count_failed(self.task, Reason::LoopFull, false);
+                        shared.fail_roots(envelope.head.roots.as_slice(), &failure);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn move_position(&mut self) {
+        let own = self.shared.task(self.task);
+        let mut passed = Vec::new();
+        let mut positions = lock(&own.positions);
+        if let Some(reached) = positions.frontier.advance(|position| passed.push(position)) {
+            passed.extend(positions.reached.replace(reached));
+        }
+        drop(positions);
+        drop(passed);
+    }
+}

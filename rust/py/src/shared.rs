@@ -1,0 +1,344 @@
+//! What the threads of one run share: the plan, the queues, the ledgers, the counters, the state of the run.
+//!
+//! Lock order, outermost first: `Roots` of a task, its `ledger`, `turns`. `held`, `status` and the queues' locks are leaves. No
+//! lock is held while Python is called or a Python object is dropped.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use rustc_hash::FxHashMap;
+use rainband_core::ids::{ComponentId, ExecutorId, RootRef, StreamId, TaskId};
+use rainband_core::ledger::{Failure, Ledger, Reason};
+use rainband_core::plan::Plan;
+use rainband_core::queue::{Queue, Wake};
+
+use crate::held::Held;
+use crate::payload::Payload;
+use crate::roots::{Positions, Record, Roots};
+use crate::settings::{ComponentSettings, Settings};
+use crate::stats::{Histogram, RunStats, TaskStats};
+use crate::turn::{Seat, Turns};
+use crate::values::StreamNames;
+
+/// Locks, whatever happened to the holder before: no code under our locks leaves a half-done change.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum State {
+    /// Tasks are being built.
+    Starting,
+    /// Spouts are asked for tuples.
+    Running,
+    /// Spouts are told to end; what is pending resolves.
+    Draining,
+    /// All tasks ended.
+    Ended,
+    /// Stopped because of an error.
+    Failed,
+    /// Stopped on request.
+    Stopped,
+}
+
+impl State {
+    const ALL: [State; 6] =
+        [State::Starting, State::Running, State::Draining, State::Ended, State::Failed, State::Stopped];
+
+    /// The word that Python sees.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Draining => "draining",
+            State::Ended => "ended",
+            State::Failed => "failed",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+/// What one task has in common with the other threads.
+pub struct TaskShared {
+    pub queue: Queue<Payload, Seat>,
+    pub ledger: Mutex<Ledger<Record>>,
+    /// `ledger.pending()`, for the spout loop and the timer, without the lock.
+    pub pending: AtomicUsize,
+    pub roots: Mutex<Roots>,
+    pub positions: Mutex<Positions>,
+    pub held: Mutex<Held>,
+    pub stats: TaskStats,
+    /// Deliveries ever sent inside the task's cycle, and ever done with.
+    pub sent_inside: AtomicU64,
+    pub resent_inside: AtomicU64,
+    pub done_inside: AtomicU64,
+    pub is_idle_member: AtomicBool,
+    /// Flush has come from all its outside inputs.
+    pub is_flushed: AtomicBool,
+    /// When the call into user code that is under way began, in ns of the run's clock; 0 if none is. Written per slice.
+    pub in_user_since_ns: AtomicU64,
+    /// Counts calls, so that a slice of many short calls is not taken for one long one.
+    pub calls: AtomicU64,
+}
+
+/// The state that only changes a few times in a run.
+#[derive(Default)]
+pub struct Status {
+    pub threads_left: usize,
+    pub unready: usize,
+    pub error: Option<Py<PyAny>>,
+}
+
+/// Everything that the threads of one run share.
+pub struct Shared {
+    pub plan: Plan,
+    pub settings: Settings,
+    pub components: Vec<ComponentSettings>,
+    pub runtime: Py<PyAny>,
+    pub turns: Arc<Turns>,
+    pub tasks: Vec<TaskShared>,
+    pub cycle_is_over: Vec<AtomicBool>,
+    pub run_stats: RunStats,
+    pub latency: Histogram,
+    pub status: Mutex<Status>,
+    pub status_changed: Condvar,
+    /// The objects of custom groupings, by stream and subscriber.
+    pub custom: FxHashMap<(StreamId, ComponentId), Py<PyAny>>,
+    /// Names for the tuples of each stream.
+    pub names: Vec<Arc<StreamNames>>,
+    /// A random number for the keys of edge ids.
+    pub run_key: u64,
+    state: AtomicU8,
+    is_active: AtomicBool,
+    started: Instant,
+    generation: u32,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "called once; each is a part of its own")]
+    pub fn new(
+        plan: Plan,
+        settings: Settings,
+        components: Vec<ComponentSettings>,
+        runtime: Py<PyAny>,
+        turns: Arc<Turns>,
+        tasks: Vec<TaskShared>,
+        custom: FxHashMap<(StreamId, ComponentId), Py<PyAny>>,
+        names: Vec<Arc<StreamNames>>,
+        run_key: u64,
+    ) -> Self {
+        let executors = plan.executors.len();
+        let cycles = plan.cycles;
+        Self {
+            plan,
+            settings,
+            components,
+            runtime,
+            turns,
+            tasks,
+            cycle_is_over: (0..cycles).map(|_| AtomicBool::new(false)).collect(),
+            run_stats: RunStats::default(),
+            latency: Histogram::default(),
+            status: Mutex::new(Status { threads_left: executors, unready: executors, error: None }),
+            status_changed: Condvar::new(),
+            custom,
+            names,
+            run_key,
+            state: AtomicU8::new(State::Starting as u8),
+            is_active: AtomicBool::new(true),
+            started: Instant::now(),
+            generation: crate::fork::generation(),
+        }
+    }
+
+    /// Whether this process is a fork of the one that made the engine.
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        self.generation != crate::fork::generation()
+    }
+
+    /// The run's monotonic clock; starts at 1 so that 0 can mean "never".
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64 + 1
+    }
+
+    /// How long the run has lasted.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    #[inline]
+    pub fn task(&self, task: TaskId) -> &TaskShared {
+        &self.tasks[task.index()]
+    }
+
+    /// The settings of `task`'s component.
+    pub fn settings_of(&self, task: TaskId) -> &ComponentSettings {
+        &self.components[self.plan.task_component[task.index()].index()]
+    }
+
+    /// Rings the executor of `task`.
+    pub fn ring(&self, task: TaskId) {
+        self.turns.seat(self.plan.task_executor[task.index()].index()).wake();
+    }
+
+    /// Rings every executor.
+    pub fn ring_all(&self) {
+        for executor in 0..self.plan.executors.len() {
+            self.turns.seat(ExecutorId(executor as u32).index()).wake();
+        }
+    }
+
+    /// Says `xor` about attempts of `task`'s roots; the owner is rung if that resolved one.
+    pub fn apply_acks(&self, task: TaskId, acks: &[(RootRef, u64)]) {
+        let now = self.now_ns();
+        let shared = self.task(task);
+        let mut ledger = lock(&shared.ledger);
+        let had_news = ledger.has_news();
+        for (root, xor) in acks {
+            ledger.ack(root.attempt, *xor, now);
+        }
+        shared.pending.store(ledger.pending(), Ordering::Relaxed);
+        let rings = !had_news && ledger.has_news();
+        drop(ledger);
+        if rings {
+            self.ring(task);
+        }
+    }
+
+    /// Fails the attempts `roots` at their owners.
+    pub fn fail_roots(&self, roots: &[RootRef], failure: &Failure) {
+        for root in roots {
+            let mut ledger = lock(&self.task(root.task).ledger);
+            ledger.fail(root.attempt, failure.clone());
+            drop(ledger);
+            self.ring(root.task);
+        }
+    }
+
+    /// Counts a failed tuple of `task`; an untracked one is counted apart, nobody replays it.
+    pub fn count_failed(&self, task: TaskId, reason: Reason, is_untracked: bool) {
+        let stats = &self.task(task).stats;
+        stats.failed[reason as usize].fetch_add(1, Ordering::Relaxed);
+        if is_untracked {
+            stats.untracked_failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn state(&self) -> State {
+        State::ALL[self.state.load(Ordering::Acquire) as usize]
+    }
+
+    /// Whether executors should return after the call in progress.
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.state.load(Ordering::Relaxed) >= State::Failed as u8
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.is_active.load(Ordering::Relaxed)
+    }
+
+    pub fn set_active(&self, active: bool) {
+        self.is_active.store(active, Ordering::Relaxed);
+        self.ring_all();
+    }
+
+    /// Moves on to `state`; never back. Returns whether that changed something.
+    pub fn advance(&self, state: State) -> bool {
+        let before = self.state.fetch_max(state as u8, Ordering::AcqRel);
+        let changed = before < state as u8;
+        if changed {
+            let guard = lock(&self.status);
+            self.status_changed.notify_all();
+            drop(guard);
+            self.ring_all();
+        }
+        changed
+    }
+
+    /// Stops the run because of `error`, unless it is over already. Call attached.
+    pub fn fail_run(&self, py: Python<'_>, error: &Bound<'_, PyAny>) {
+        let mut status = lock(&self.status);
+        let is_first = status.error.is_none() && self.state() < State::Ended;
+        if is_first {
+            status.error = Some(error.clone().unbind());
+        }
+        drop(status);
+        let _ = py;
+        if is_first {
+            self.advance(State::Failed);
+        }
+    }
+
+    /// An executor built and opened its tasks.
+    pub fn note_ready(&self) {
+        let mut status = lock(&self.status);
+        status.unready -= 1;
+        let all = status.unready == 0;
+        drop(status);
+        if all {
+            self.advance(State::Running);
+        }
+    }
+
+    /// An executor's thread is over.
+    pub fn note_gone(&self) {
+        let mut status = lock(&self.status);
+        status.threads_left -= 1;
+        let all = status.threads_left == 0;
+        drop(status);
+        if all {
+            self.advance(State::Ended);
+            let guard = lock(&self.status);
+            self.status_changed.notify_all();
+            drop(guard);
+        }
+    }
+
+    /// The tasks of the cycle that `task` belongs to.
+    fn members(&self, task: TaskId) -> impl Iterator<Item = &TaskShared> {
+        let cycle = self.plan.component_of(task).cycle;
+        let inside = self.plan.components.iter().filter(move |c| cycle.is_some() && c.cycle == cycle);
+        inside.flat_map(|c| c.tasks.clone()).map(|t| &self.tasks[t as usize])
+    }
+
+    /// Whether no fresh input comes into the cycle of `task`; `true` outside of cycles.
+    pub fn is_cycle_flushed(&self, task: TaskId) -> bool {
+        self.members(task).all(|member| member.is_flushed.load(Ordering::Acquire))
+    }
+
+    /// Whether nothing moves in the cycle of `task` any more; `true` outside of cycles.
+    pub fn is_cycle_over(&self, task: TaskId) -> bool {
+        self.plan.component_of(task).cycle.is_none_or(|c| self.cycle_is_over[c as usize].load(Ordering::Acquire))
+    }
+
+    /// Calls a method of the runtime.
+    pub fn call_runtime<'py, A>(&self, py: Python<'py>, method: &str, args: A) -> PyResult<Bound<'py, PyAny>>
+    where
+        A: pyo3::call::PyCallArgs<'py>,
+    {
+        self.runtime.bind(py).call_method1(method, args)
+    }
+
+    /// A line of the engine in the log; what goes wrong there is not the run's business.
+    pub fn log(&self, py: Python<'_>, level: u32, text: &str) {
+        if let Err(error) = self.call_runtime(py, "log", (level, text)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Tells the user about an exception of user code, with its traceback.
+    pub fn user_error(&self, py: Python<'_>, task: TaskId, place: &str, error: &PyErr, note: &str) {
+        let component = self.plan.task_component[task.index()].0;
+        let value = error.value(py);
+        if let Err(error) = self.call_runtime(py, "user_error", (component, task.0, place, value, note)) {
+            error.write_unraisable(py, None);
+        }
+    }
+}

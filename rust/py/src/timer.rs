@@ -1,0 +1,301 @@
+//! The timer thread: everything that must happen although an executor is inside user code. It takes turns away from stuck calls,
+//! serves the roots of spouts that block, times out what is held, bounds a single call, counts cycles, stores positions, and
+//! audits old roots. It looks every millisecond while executors wait for each other, else every 5 ms, and attaches only when
+//! there is something to do in Python.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use rainband_core::ids::{AttemptId, TaskId};
+use rainband_core::ledger::{Failure, Reason};
+use rainband_core::signal::CycleCount;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::ack;
+use crate::service;
+use crate::shared::{Shared, State, lock};
+use crate::stats::add;
+
+const BUSY: Duration = Duration::from_millis(1);
+const QUIET: Duration = Duration::from_millis(5);
+/// A spout inside one call for longer is served by the timer.
+const BLOCKED_NS: u64 = 5_000_000;
+const POSITIONS_EVERY_NS: u64 = 50_000_000;
+const HELD_EVERY_NS: u64 = 20_000_000;
+const STUCK_EVERY_NS: u64 = 50_000_000;
+/// Spouts that stand at `max_pending` for this long with everything held by bolts are worth a warning.
+const STANDSTILL_NS: u64 = 5_000_000_000;
+/// Rounds of the audit in which nobody has a root before it counts as lost.
+const AUDIT_ROUNDS: u32 = 3;
+
+/// A call that may be stuck: the count of calls when it was first seen, and when.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    calls: u64,
+    since_ns: u64,
+}
+
+struct Timer {
+    shared: Arc<Shared>,
+    cycles: Vec<CycleCount>,
+    seen: Vec<Seen>,
+    positions_at_ns: u64,
+    held_at_ns: u64,
+    stuck_at_ns: u64,
+    audit_at_ns: u64,
+    suspects: FxHashMap<(TaskId, AttemptId), u32>,
+    standstill: Option<(u64, u64)>,
+    warned_standstill: bool,
+    looked_at_ns: u64,
+}
+
+/// The body of the timer thread; returns when every executor is gone.
+pub fn run(py: Python<'_>, shared: &Arc<Shared>) {
+    let mut timer = Timer {
+        cycles: (0..shared.plan.cycles).map(|_| CycleCount::default()).collect(),
+        seen: vec![Seen::default(); shared.tasks.len()],
+        positions_at_ns: 0,
+        held_at_ns: 0,
+        stuck_at_ns: 0,
+        audit_at_ns: shared.settings.audit_ns / 2,
+        suspects: FxHashMap::default(),
+        standstill: None,
+        warned_standstill: false,
+        looked_at_ns: shared.now_ns(),
+        shared: Arc::clone(shared),
+    };
+    py.detach(|| {
+        let mut passes = 0;
+        while lock(&timer.shared.status).threads_left > 0 {
+            std::thread::sleep(if timer.shared.turns.is_busy() { BUSY } else { QUIET });
+            passes = timer.shared.turns.retake(passes);
+            timer.look();
+        }
+    });
+    store_positions(py, shared);
+}
+
+impl Timer {
+    fn look(&mut self) {
+        let now = self.shared.now_ns();
+        // After a suspended machine wakes nothing times out in this round: everybody gets the time to go on.
+        let slept = now.saturating_sub(self.looked_at_ns) > 2_000_000_000;
+        self.looked_at_ns = now;
+        self.count_cycles();
+        self.serve_blocked(now);
+        if now >= self.positions_at_ns {
+            self.positions_at_ns = now + POSITIONS_EVERY_NS;
+            if self.shared.tasks.iter().any(|t| lock(&t.positions).reached.is_some()) {
+                Python::attach(|py| store_positions(py, &self.shared));
+            }
+        }
+        if slept {
+            return;
+        }
+        if now >= self.held_at_ns {
+            self.held_at_ns = now + HELD_EVERY_NS;
+            self.time_out_held(now);
+        }
+        if now >= self.stuck_at_ns {
+            self.stuck_at_ns = now + STUCK_EVERY_NS;
+            self.bound_calls(now);
+            self.warn_standstill(now);
+        }
+        if now >= self.audit_at_ns {
+            self.audit(now);
+        }
+    }
+
+    fn count_cycles(&mut self) {
+        for cycle in 0..self.cycles.len() {
+            if self.shared.cycle_is_over[cycle].load(Ordering::Acquire) {
+                continue;
+            }
+            let plan = &self.shared.plan;
+            let members = plan.components.iter().filter(|c| c.cycle == Some(cycle as u32));
+            let (mut sent, mut done, mut all_idle) = (0, 0, true);
+            for task in members.flat_map(|c| c.tasks.clone()) {
+                let task = &self.shared.tasks[task as usize];
+                all_idle &= task.is_idle_member.load(Ordering::Acquire);
+                done += task.done_inside.load(Ordering::Acquire);
+                sent += task.sent_inside.load(Ordering::Acquire) + task.resent_inside.load(Ordering::Acquire);
+            }
+            if self.cycles[cycle].round(sent, done, all_idle) {
+                self.shared.cycle_is_over[cycle].store(true, Ordering::Release);
+                self.shared.ring_all();
+            }
+        }
+    }
+
+    /// Spouts (and bolts with roots of their own) that are inside user code: their replays and timeouts go on.
+    fn serve_blocked(&self, now: u64) {
+        for (index, task) in self.shared.tasks.iter().enumerate() {
+            let since = task.in_user_since_ns.load(Ordering::Relaxed);
+            if since == 0 || now.saturating_sub(since) < BLOCKED_NS || task.pending.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let wants = {
+                let ledger = lock(&task.ledger);
+                ledger.has_news() || ledger.next_due_ns().is_some_and(|due| due <= now)
+            };
+            if wants {
+                Python::attach(|py| service::service(py, &self.shared, TaskId(index as u32)));
+                self.shared.ring(TaskId(index as u32));
+            }
+        }
+    }
+
+    fn time_out_held(&self, now: u64) {
+        for (index, task) in self.shared.tasks.iter().enumerate() {
+            let id = TaskId(index as u32);
+            let timeout = self.shared.settings_of(id).ack_timeout_ns;
+            let Some(before) = now.checked_sub(timeout) else { continue };
+            let old = lock(&task.held).older_than(before);
+            for key in old {
+                let error = format!("held for {} s without ack", timeout as f64 / 1e9).into();
+                let failure = Failure { reason: Reason::Timeout, task: id, error, retry: true };
+                ack::fail(&self.shared, id, key, &failure);
+            }
+        }
+    }
+
+    fn bound_calls(&mut self, now: u64) {
+        for (index, task) in self.shared.tasks.iter().enumerate() {
+            let seen = &mut self.seen[index];
+            let calls = task.calls.load(Ordering::Relaxed);
+            if task.in_user_since_ns.load(Ordering::Relaxed) == 0 || seen.calls != calls || seen.since_ns == 0 {
+                *seen = Seen { calls, since_ns: now };
+                continue;
+            }
+            let id = TaskId(index as u32);
+            let limit = self.shared.settings_of(id).execute_timeout_ns;
+            let component = self.shared.plan.component_of(id);
+            if component.is_spout || now - seen.since_ns < limit || self.shared.is_stopping() {
+                continue;
+            }
+            let text = format!(
+                "bolt {:?} task {id}: one call of user code has lasted longer than execute_timeout_s ({} s); the stacks of all threads are on stderr",
+                component.name,
+                limit as f64 / 1e9
+            );
+            Python::attach(|py| {
+                let _ = py.import("faulthandler").and_then(|f| f.call_method0("dump_traceback"));
+                let error = errors_run(py, &text);
+                self.shared.fail_run(py, error.value(py));
+            });
+        }
+    }
+
+    /// Spouts at `max_pending`, nothing moving, and bolts holding: somebody waits for input that cannot come.
+    fn warn_standstill(&mut self, now: u64) {
+        if self.warned_standstill || self.shared.state() != State::Running {
+            return;
+        }
+        let is_full = |(index, task): (usize, &crate::shared::TaskShared)| {
+            let id = TaskId(index as u32);
+            self.shared.plan.component_of(id).is_spout
+                && task.pending.load(Ordering::Relaxed) >= self.shared.settings_of(id).max_pending
+        };
+        let at_limit = self.shared.tasks.iter().enumerate().any(is_full);
+        let calls: u64 = self.shared.tasks.iter().map(|t| t.calls.load(Ordering::Relaxed)).sum();
+        match self.standstill {
+            Some((since, seen)) if at_limit && seen == calls => {
+                if now - since < STANDSTILL_NS {
+                    return;
+                }
+            }
+            _ => {
+                self.standstill = at_limit.then_some((now, calls));
+                return;
+            }
+        }
+        let mut holders: Vec<String> = Vec::new();
+        for (index, task) in self.shared.tasks.iter().enumerate() {
+            let held = lock(&task.held).len();
+            if held > 0 {
+                let name = &self.shared.plan.component_of(TaskId(index as u32)).name;
+                holders.push(format!("{name:?} task {index} ({held})"));
+            }
+        }
+        if holders.is_empty() {
+            return;
+        }
+        self.warned_standstill = true;
+        let text = format!(
+            "nothing moves: the spouts stand at max_pending and these bolts hold all that is pending: {}; raise max_pending or ack sooner",
+            holders.join(", ")
+        );
+        Python::attach(|py| self.shared.log(py, 30, &text));
+    }
+
+    /// Roots older than `audit_s`: who holds them? Those that nobody has in several rounds are lost, which is a bug of ours; they
+    /// fail, so that they are replayed and do not pend for ever.
+    fn audit(&mut self, now: u64) {
+        let period = self.shared.settings.audit_ns;
+        self.audit_at_ns = now + period / 8;
+        let Some(before) = now.checked_sub(period) else { return };
+        let mut old: Vec<(TaskId, AttemptId)> = Vec::new();
+        for (index, task) in self.shared.tasks.iter().enumerate() {
+            old.extend(lock(&task.ledger).older_than(before).map(|a| (TaskId(index as u32), a)));
+        }
+        if old.is_empty() {
+            self.suspects.clear();
+            return;
+        }
+        let is_busy = self.shared.tasks.iter().any(|t| t.in_user_since_ns.load(Ordering::Relaxed) != 0);
+        let mut found: FxHashSet<(TaskId, AttemptId)> = FxHashSet::default();
+        for task in &self.shared.tasks {
+            task.queue.for_each(|e| found.extend(e.head.roots.as_slice().iter().map(|r| (r.task, r.attempt))));
+            lock(&task.held).for_each_root(|r| {
+                found.insert((r.task, r.attempt));
+            });
+        }
+        if is_busy {
+            return; // What an executor has in hand is not seen from here; ask again when nobody works.
+        }
+        let mut suspects = FxHashMap::default();
+        for root in old.into_iter().filter(|root| !found.contains(root)) {
+            let rounds = self.suspects.get(&root).copied().unwrap_or(0) + 1;
+            if rounds < AUDIT_ROUNDS {
+                suspects.insert(root, rounds);
+                continue;
+            }
+            add(&self.shared.run_stats.lost, 1);
+            let error = "an audit found nobody who holds it; this is a bug of rainband".into();
+            let failure = Failure { reason: Reason::Lost, task: root.0, error, retry: true };
+            lock(&self.shared.task(root.0).ledger).fail(root.1, failure);
+            self.shared.ring(root.0);
+        }
+        self.suspects = suspects;
+    }
+}
+
+fn errors_run(py: Python<'_>, text: &str) -> PyErr {
+    let class = py.import("rainband.errors").and_then(|m| m.getattr("RunError"));
+    match class.and_then(|class| class.call1((text,))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+/// Hands reached positions to the runtime, which stores them durably. A failure stops the run: acked work would come again
+/// without anybody knowing.
+pub fn store_positions(py: Python<'_>, shared: &Arc<Shared>) {
+    let mut items: Vec<(u32, u32, Py<PyAny>)> = Vec::new();
+    for (index, task) in shared.tasks.iter().enumerate() {
+        let reached = lock(&task.positions).reached.take();
+        if let Some(position) = reached {
+            let component = shared.plan.task_component[index];
+            let first = shared.plan.components[component.index()].tasks.start;
+            items.push((component.0, index as u32 - first, position));
+        }
+    }
+    if items.is_empty() {
+        return;
+    }
+    if let Err(error) = shared.call_runtime(py, "positions", (items,)) {
+        shared.fail_run(py, error.value(py));
+    }
+}

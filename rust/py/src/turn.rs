@@ -1,0 +1,408 @@
+//! Whose turn it is. On a Python with a GIL only one executor of a process can run Python at a time, and letting the kernel and
+//! the GIL decide which costs half the speed: woken threads spread over the cores, and every object, reference count and freed
+//! block travels between caches. So executors take turns: the one that has the turn runs until its inbox is empty, its targets
+//! are full or its slice is over, and hands the turn *and its core* to the next that is ready. A hand-over is one futex wake
+//! of a thread that may run only where the giver runs; once awake it takes that restriction off itself, before any user code
+//! runs, so nothing that user code starts inherits it, and the kernel stays free to move the chain away from a busy core.
+//!
+//! User code that sleeps, waits for a socket or computes without the GIL must not stop the others: the timer thread takes the
+//! turn away from an executor that is in one call for more than [`STUCK`] while others are ready. Who loses it twice in a row
+//! becomes *free*: an ordinary thread that takes no turns, as in any Python program, until its calls are short again.
+//!
+//! Without a GIL, and where a thread cannot be restricted to a core, everybody is free or hand-overs leave the core alone.
+//!
+//! Locks: `inner` is held for a few instructions and never while Python is called. All waiting happens detached.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use rainband_core::queue::Wake;
+
+use crate::affinity;
+
+/// A call that holds the turn for longer while others are ready loses it.
+pub const STUCK: Duration = Duration::from_micros(800);
+/// A slice ends here if others are ready: the bound on what a turn costs the others in latency.
+pub const SLICE: Duration = Duration::from_micros(500);
+/// A free executor whose calls are shorter than this on average takes turns again.
+const SHORT_CALL_NS: u64 = 50_000;
+/// A hand-over that takes longer found its core busy with somebody else.
+const LATE: Duration = Duration::from_micros(1500);
+/// How long hand-overs leave the core to the kernel after that.
+const UNPINNED: Duration = Duration::from_millis(60);
+
+const NOBODY: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not waiting for anything here.
+    Running,
+    /// Waits for its bell.
+    Parked,
+    /// Has something to do and waits for the turn.
+    Ready,
+    /// The thread is over.
+    Gone,
+}
+
+struct SeatState {
+    phase: Phase,
+    rung: bool,
+    is_free: bool,
+    lost: u32,
+}
+
+struct Inner {
+    holder: u32,
+    ready: VecDeque<u32>,
+    seats: Vec<SeatState>,
+}
+
+/// What a seat's thread waits on.
+struct Place {
+    thread: OnceLock<(Thread, libc::pid_t)>,
+    granted: AtomicBool,
+    pinned: AtomicBool,
+    is_free: AtomicBool,
+}
+
+/// The turns of one engine.
+pub struct Turns {
+    inner: Mutex<Inner>,
+    places: Vec<Place>,
+    holder: AtomicU32,
+    ready: AtomicU32,
+    /// Counts hand-overs; the timer sees from it whether the holder is stuck.
+    passes: AtomicU64,
+    takes_turns: bool,
+    started: Instant,
+    unpinned_until_ns: AtomicU64,
+    pins: bool,
+}
+
+/// One executor's place among the turns; the waker of everything it waits for.
+#[derive(Clone)]
+pub struct Seat {
+    turns: Arc<Turns>,
+    id: u32,
+}
+
+impl Wake for Seat {
+    fn wake(&self) {
+        self.turns.ring(self.id);
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Turns {
+    /// Turns for `seats` executors. With `takes_turns` false everybody is free.
+    pub fn new(seats: usize, takes_turns: bool) -> Arc<Self> {
+        let state = || SeatState { phase: Phase::Running, rung: false, is_free: !takes_turns, lost: 0 };
+        let place =
+            || Place {
+            thread: OnceLock::new(),
+            granted: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
+            is_free: AtomicBool::new(!takes_turns),
+        };
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                holder: NOBODY,
+                ready: VecDeque::new(),
+                seats: (0..seats).map(|_| state()).collect(),
+            }),
+            places: (0..seats).map(|_| place()).collect(),
+            holder: AtomicU32::new(NOBODY),
+            ready: AtomicU32::new(0),
+            passes: AtomicU64::new(0),
+            takes_turns,
+            started: Instant::now(),
+            unpinned_until_ns: AtomicU64::new(0),
+            pins: takes_turns && affinity::is_available(),
+        })
+    }
+
+    /// The seat of executor `id`.
+    pub fn seat(self: &Arc<Self>, id: usize) -> Seat {
+        Seat { turns: Arc::clone(self), id: id as u32 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_holder(&self, inner: &mut Inner, holder: u32) {
+        inner.holder = holder;
+        self.holder.store(holder, Ordering::Relaxed);
+        self.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+        self.passes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ring(&self, id: u32) {
+        let mut inner = self.lock();
+        let state = &mut inner.seats[id as usize];
+        state.rung = true;
+        if state.phase != Phase::Parked {
+            return;
+        }
+        if state.is_free {
+            state.phase = Phase::Running;
+            drop(inner);
+            self.grant(id, false);
+        } else if inner.holder == NOBODY {
+            inner.seats[id as usize].phase = Phase::Running;
+            self.set_holder(&mut inner, id);
+            drop(inner);
+            self.grant(id, false);
+        } else {
+            inner.seats[id as usize].phase = Phase::Ready;
+            inner.ready.push_back(id);
+            self.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets the thread of `id` go on; `beside_me` on the core of the caller, who is about to park.
+    fn grant(&self, id: u32, beside_me: bool) {
+        let place = &self.places[id as usize];
+        let Some((thread, tid)) = place.thread.get() else {
+            place.granted.store(true, Ordering::Release);
+            return;
+        };
+        if beside_me && self.pins && self.now_ns() >= self.unpinned_until_ns.load(Ordering::Relaxed) {
+            place.pinned.store(affinity::restrict_to_my_core(*tid), Ordering::Relaxed);
+        }
+        place.granted.store(true, Ordering::Release);
+        thread.unpark();
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    /// Gives the turn to the next that is ready, or to nobody. Returns whom to grant it to.
+    fn next_holder(&self, inner: &mut Inner) -> Option<u32> {
+        let next = inner.ready.pop_front();
+        if let Some(next) = next {
+            inner.seats[next as usize].phase = Phase::Running;
+        }
+        self.set_holder(inner, next.unwrap_or(NOBODY));
+        next
+    }
+
+    /// Called by the timer thread: if the same turn has lasted since `before` and others are ready, takes it away. Returns the
+    /// count of hand-overs to pass in at the next call.
+    pub fn retake(&self, before: u64) -> u64 {
+        let passes = self.passes.load(Ordering::Relaxed);
+        if passes != before || self.ready.load(Ordering::Relaxed) == 0 {
+            return passes;
+        }
+        let mut inner = self.lock();
+        let holder = inner.holder;
+        if holder == NOBODY || inner.ready.is_empty() || self.passes.load(Ordering::Relaxed) != before {
+            return self.passes.load(Ordering::Relaxed);
+        }
+        let state = &mut inner.seats[holder as usize];
+        state.lost += 1;
+        if state.lost >= 2 {
+            state.is_free = true;
+            self.places[holder as usize].is_free.store(true, Ordering::Relaxed);
+        }
+        let next = self.next_holder(&mut inner);
+        drop(inner);
+        if let Some(next) = next {
+            self.grant(next, false);
+        }
+        self.passes.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody has the turn, so that the timer should look often.
+    pub fn is_busy(&self) -> bool {
+        self.takes_turns && self.ready.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Seat {
+    /// Called first by the executor's thread.
+    pub fn sit(&self) {
+        let place = &self.turns.places[self.id as usize];
+        let _ = place.thread.set((std::thread::current(), affinity::thread_id()));
+        self.take_turn();
+    }
+
+    /// Called last by the executor's thread: hands the turn on for good.
+    pub fn leave(&self) {
+        let turns = &self.turns;
+        let mut inner = turns.lock();
+        inner.seats[self.id as usize].phase = Phase::Gone;
+        self.hand_over(inner);
+    }
+
+    /// Makes this executor free from the start, for loops that wait in a way of their own (asyncio).
+    pub fn set_free(&self) {
+        let turns = &self.turns;
+        let mut inner = turns.lock();
+        inner.seats[self.id as usize].is_free = true;
+        turns.places[self.id as usize].is_free.store(true, Ordering::Relaxed);
+        self.hand_over(inner);
+    }
+
+    /// Gives the turn on if this seat has it.
+    fn hand_over(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.holder != self.id {
+            return;
+        }
+        let next = self.turns.next_holder(&mut inner);
+        drop(inner);
+        if let Some(next) = next {
+            self.turns.grant(next, true);
+        }
+    }
+
+    /// Whether others wait for the turn that this seat has.
+    #[inline]
+    pub fn is_wanted(&self) -> bool {
+        self.turns.ready.load(Ordering::Relaxed) > 0 && self.turns.holder.load(Ordering::Relaxed) == self.id
+    }
+
+    /// Whether the turn was taken away, or was never needed.
+    #[inline]
+    pub fn has_lost_turn(&self) -> bool {
+        self.turns.takes_turns && self.turns.holder.load(Ordering::Relaxed) != self.id
+    }
+
+    /// Whether this seat takes no turns.
+    #[inline]
+    pub fn is_free(&self) -> bool {
+        self.turns.places[self.id as usize].is_free.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the turn, detached, if this seat takes turns and does not have it.
+    pub fn take_turn(&self) {
+        let turns = &self.turns;
+        let mut inner = turns.lock();
+        if inner.seats[self.id as usize].is_free || inner.holder == self.id {
+            return;
+        }
+        if inner.holder == NOBODY {
+            turns.set_holder(&mut inner, self.id);
+            return;
+        }
+        inner.seats[self.id as usize].phase = Phase::Ready;
+        inner.ready.push_back(self.id);
+        turns.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+        drop(inner);
+        self.wait_granted();
+    }
+
+    /// Lets the others have a turn each and waits for the next one. Call detached, when [`Seat::is_wanted`].
+    pub fn pass(&self) {
+        let turns = &self.turns;
+        let mut inner = turns.lock();
+        if inner.holder != self.id || inner.ready.is_empty() {
+            return;
+        }
+        inner.seats[self.id as usize].lost = 0;
+        inner.seats[self.id as usize].phase = Phase::Ready;
+        inner.ready.push_back(self.id);
+        self.hand_over(inner);
+        self.wait_granted();
+    }
+
+    /// A slice went by with calls of `average_ns`: a free executor with short calls takes turns again.
+    pub fn note_calls(&self, average_ns: u64) {
+        if !self.turns.takes_turns || average_ns > SHORT_CALL_NS {
+            return;
+        }
+        let mut inner = self.turns.lock();
+        let state = &mut inner.seats[self.id as usize];
+        if state.is_free {
+            state.lost = 1; // One more stuck call and it is free again.
+            state.is_free = false;
+            self.turns.places[self.id as usize].is_free.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the turn away and waits until somebody rings or `timeout` is over; returns with the turn (unless free). Returns at
+    /// once if somebody rang since the last wait. Call detached.
+    pub fn park(&self, timeout: Option<Duration>) {
+        let turns = &self.turns;
+        let mut inner = turns.lock();
+        let state = &mut inner.seats[self.id as usize];
+        if state.rung {
+            state.rung = false;
+            let needs_turn = !state.is_free && inner.holder != self.id;
+            drop(inner);
+            if needs_turn {
+                self.take_turn();
+            }
+            return;
+        }
+        state.phase = Phase::Parked;
+        self.hand_over(inner);
+        match timeout {
+            None => self.wait_granted(),
+            Some(timeout) => self.wait_granted_until(Instant::now() + timeout),
+        }
+        turns.lock().seats[self.id as usize].rung = false;
+    }
+
+    fn wait_granted_until(&self, deadline: Instant) {
+        let turns = &self.turns;
+        let place = &turns.places[self.id as usize];
+        loop {
+            if place.granted.swap(false, Ordering::Acquire) {
+                self.arrived();
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                std::thread::park_timeout(left);
+                continue;
+            }
+            let mut inner = turns.lock();
+            let state = &mut inner.seats[self.id as usize];
+            if state.phase != Phase::Parked {
+                drop(inner); // Granted or queued for the turn meanwhile.
+                self.wait_granted();
+                return;
+            }
+            if state.is_free {
+                state.phase = Phase::Running;
+                return;
+            }
+            if inner.holder == NOBODY {
+                inner.seats[self.id as usize].phase = Phase::Running;
+                turns.set_holder(&mut inner, self.id);
+                return;
+            }
+            inner.seats[self.id as usize].phase = Phase::Ready;
+            inner.ready.push_back(self.id);
+            turns.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+            drop(inner);
+            self.wait_granted();
+            return;
+        }
+    }
+
+    fn wait_granted(&self) {
+        let place = &self.turns.places[self.id as usize];
+        while !place.granted.swap(false, Ordering::Acquire) {
+            std::thread::park();
+        }
+        self.arrived();
+    }
+
+    /// Takes off the restriction that brought this thread to the giver's core.
+    fn arrived(&self) {
+        let turns = &self.turns;
+        if turns.places[self.id as usize].pinned.swap(false, Ordering::Relaxed) {
+            affinity::unrestrict();
+        }
+    }
+}
