@@ -71,14 +71,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module  # noqa: PLC0415
+if not TYPE_CHECKING:  # a type checker that sees it would take any name for an export
 
-    if name == "testing":
-        return import_module("rainband.testing")
-    if name in {"Report", "Run"}:
-        return getattr(import_module(f"rainband.{name.lower()}"), name)
-    raise AttributeError(f"module 'rainband' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        from importlib import import_module  # noqa: PLC0415
+
+        if name == "testing":
+            return import_module("rainband.testing")
+        if name in {"Report", "Run"}:
+            return getattr(import_module(f"rainband.{name.lower()}"), name)
+        raise AttributeError(f"module 'rainband' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,38 +1,62 @@
-"""Types of the Rust door (rust/py). tests/unit/test_core_stub.py compares this file with the built module."""
+# Types of the Rust door (rust/py). tests/unit/test_core_stub.py compares this file with the built module.
+# Docstrings are those of the Rust source.
 
-from collections.abc import Iterator
-from typing import Any, Literal, final
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Self, final
 
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "BoltBase",
+    "Engine",
+    "Failure",
+    "SpoutBase",
+    "To",
+    "Tuple",
+    "Verdict",
+    "Waker",
+    "key_bytes",
+    "key_group",
+    "key_task",
+    "to",
+]
+
+@disjoint_base
 class SpoutBase:
-    """What every spout can call. The hooks that users write are in `rainband.component.Spout`."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> SpoutBase: ...
-    def emit(
-        self, *values: Any, stream: str = "default", id: Any = ..., position: Any = ..., task: int | None = None
-    ) -> None: ...
-    def end(self) -> None: ...
-    def _attach(self, sink: object | None) -> None: ...
-
-class BoltBase:
-    """What every bolt can call. The hooks that users write are in `rainband.component.Bolt`."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> BoltBase: ...
+    # What every spout can call. The hooks that users write are in `rainband.component.Spout`.
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def emit(
         self,
         *values: Any,
         stream: str = "default",
-        anchors: Tuple | list[Tuple] | tuple[Tuple, ...] = ...,
+        id: Any = ...,  # noqa: A002 - the word of the contract
+        position: Any = ...,
         task: int | None = None,
     ) -> None: ...
-    def ack(self, tup: Tuple, /) -> None: ...
-    def fail(self, tup: Tuple, /, reason: str = "error", retry: bool = True) -> None: ...
-    def reset_timeout(self, tup: Tuple, /) -> None: ...
+    def end(self) -> None: ...
+    def _attach(self, sink: object | None) -> None: ...
+
+@disjoint_base
+class BoltBase:
+    # What every bolt can call. The hooks that users write are in `rainband.component.Bolt`.
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def emit(
+        self,
+        *values: Any,
+        stream: str = "default",
+        anchors: Tuple | Iterable[Tuple] | None = None,
+        task: int | None = None,
+    ) -> None: ...
+    def ack(self, tup: Tuple) -> None: ...
+    def fail(self, tup: Tuple, reason: str = "", retry: bool = True) -> None: ...
+    def reset_timeout(self, tup: Tuple) -> None: ...
+    def _enter(self, tup: Tuple) -> None: ...
+    def _leave(self) -> None: ...
     def _attach(self, sink: object | None) -> None: ...
 
 @final
 class Tuple:
-    """One delivery: values, the names of their fields, and where they came from. Immutable."""
-
+    # One delivery: values, the names of their fields, and where they came from. Immutable.
     def __new__(
         cls,
         values: Any,
@@ -60,18 +84,17 @@ class Tuple:
 
 @final
 class To:
-    """What `to()` returns: values for another stream than "default"."""
-
+    # What `to()` returns: values for another stream than "default".
     @property
     def stream(self) -> str: ...
     @property
     def values(self) -> tuple[Any, ...]: ...
 
 def to(stream: str, *values: Any) -> To: ...
+
 @final
 class Verdict:
-    """What `Spout.fail` may return; `rainband.retry`, `DEAD_LETTER` and `DROP` make them."""
-
+    # What `Spout.fail` may return; `rainband.retry`, `DEAD_LETTER` and `DROP` make them.
     def __new__(cls, kind: str, after_s: float | None = None) -> Verdict: ...
     @property
     def kind(self) -> str: ...
@@ -80,17 +103,16 @@ class Verdict:
 
 @final
 class Failure:
-    """Why one attempt of a root failed."""
-
+    # Why one attempt of a root failed.
     def __new__(
         cls,
         *,
         reason: str,
-        component: str = "",
+        component: str = ...,
         task: int = 0,
         attempt: int = 1,
         age_s: float = 0.0,
-        error: str = "",
+        error: str = ...,
     ) -> Failure: ...
     @property
     def reason(self) -> str: ...
@@ -105,14 +127,19 @@ class Failure:
     @property
     def error(self) -> str: ...
 
-def key_bytes(values: tuple[Any, ...], /) -> bytes: ...
-def key_group(values: tuple[Any, ...], /) -> int: ...
-def key_task(values: tuple[Any, ...], n: int, /) -> int: ...
+def key_bytes(values: tuple[Any, ...]) -> bytes: ...
+def key_group(values: tuple[Any, ...]) -> int: ...
+def key_task(values: tuple[Any, ...], n: int) -> int: ...
 
+@final
+class Waker:
+    # Wakes an executor from any thread; twice is as good as once.
+    def __call__(self) -> None: ...
+
+@final
 class Engine:
-    """The engine of one process, built from the plan dict of `rainband.plan.CompiledPlan.core`."""
-
-    def __init__(self, plan: dict[str, Any], runtime: Any) -> None: ...
+    # The engine of one process, built from the plan dict of `rainband.plan.CompiledPlan.core`.
+    def __new__(cls, plan: dict[str, Any], runtime: Any) -> Engine: ...
     def executors(self) -> list[tuple[int, list[int]]]: ...
     def run_executor(self, index: int) -> None: ...
     def run_timer(self) -> None: ...

@@ -278,7 +278,7 @@ class BatchBolt(Bolt):
     batch_size: ClassVar[int]
     batch_interval_s: ClassVar[float]
 
-    def process_batch(self, tuples: Sequence[Tuple], /) -> Any:
+    def process_batch(self, tuples: list[Tuple], /) -> Any:
         """Handle a batch. Called with 1 to `batch_size` tuples on the task's thread; the list may be kept."""
         raise NotImplementedError(f"{type(self).__name__} does not define process_batch()")
 
