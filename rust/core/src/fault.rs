@@ -35,6 +35,14 @@ pub enum Fault {
     ShuffleSticks,
     /// `queue`: the rest of a partly accepted batch is lost.
     PayloadDropped,
+    /// `route`: partial key knows one candidate.
+    OneCandidate,
+    /// `plan`: a component that feeds itself waits for room in its own queue.
+    SelfLoopBlocks,
+    /// `queue`: a signal overtakes the tuples that were pushed before it.
+    SignalOvertakes,
+    /// `queue`: a back edge without room leaves an empty batch behind.
+    EmptyBatch,
     /// `queue`: a push into an empty queue does not wake.
     WakeLost,
     /// `queue`: producers that wait for room are not woken.
@@ -50,6 +58,41 @@ pub enum Fault {
     /// `signal`: a member of a cycle that waits for the rest goes on ticking.
     IdleMemberTicks,
 }
+
+impl Fault {
+    /// Every fault, without [`Fault::None`].
+    #[cfg(feature = "fault")]
+    pub const ALL: [Fault; FAULTS] = [
+        Fault::EdgeIntoEveryAnchor,
+        Fault::MixWithoutKey,
+        Fault::FanOutEdgeSkipped,
+        Fault::ChildrenForgotten,
+        Fault::OneIdForAllAttempts,
+        Fault::AckAfterFail,
+        Fault::SlotWithoutSequence,
+        Fault::SumKeptOnRetry,
+        Fault::RecordDropped,
+        Fault::PositionTooFar,
+        Fault::AllSkipsLast,
+        Fault::FieldsByRemainder,
+        Fault::ShuffleSticks,
+        Fault::PayloadDropped,
+        Fault::OneCandidate,
+        Fault::SelfLoopBlocks,
+        Fault::SignalOvertakes,
+        Fault::EmptyBatch,
+        Fault::WakeLost,
+        Fault::RoomNotTold,
+        Fault::EndWhileHeld,
+        Fault::EndAfterFirst,
+        Fault::FlushOnce,
+        Fault::CycleAfterOneRound,
+        Fault::IdleMemberTicks,
+    ];
+}
+
+#[cfg(feature = "fault")]
+const FAULTS: usize = Fault::IdleMemberTicks as usize;
 
 #[cfg(feature = "fault")]
 static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use crate::fault::{Fault, planted};
 use crate::ids::{ComponentId, ExecutorId, TaskId};
 
 /// How a subscriber's tasks share a stream.
@@ -282,7 +283,7 @@ impl Plan {
 
     /// Whether an edge between these components never blocks its producer.
     pub fn is_back_edge(&self, from: ComponentId, to: ComponentId) -> bool {
-        self.same_cycle(from, to) && to <= from
+        self.same_cycle(from, to) && to <= from && !(to == from && planted(Fault::SelfLoopBlocks))
     }
 
     /// The tasks of all components that receive from `component`, each once, in order.

@@ -167,7 +167,7 @@ impl<P, W: Wake> Queue<P, W> {
             inner.loop_bytes += u64::from(envelope.bytes);
             fits += 1;
         }
-        if fits == 0 {
+        if fits == 0 && !planted(Fault::EmptyBatch) {
             // Appending nothing would leave an empty batch behind, and the next push would not wake for it.
             return Push::Full;
         }
@@ -189,7 +189,11 @@ impl<P, W: Wake> Queue<P, W> {
             return;
         }
         let was_empty = inner.entries.is_empty();
-        inner.entries.push_back(Entry::Signal(signal));
+        if planted(Fault::SignalOvertakes) {
+            inner.entries.push_front(Entry::Signal(signal));
+        } else {
+            inner.entries.push_back(Entry::Signal(signal));
+        }
         drop(inner);
         if was_empty {
             self.consumer.wake();

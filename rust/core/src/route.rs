@@ -137,7 +137,7 @@ impl Route {
             Grouping::PartialKey(fields) => {
                 let hash = chooser.key_hash(payload, fields)?;
                 let (a, b) = candidates(hash, self.tasks.len());
-                let at = if self.used[b] < self.used[a] { b } else { a };
+                let at = if self.used[b] < self.used[a] && !planted(Fault::OneCandidate) { b } else { a };
                 self.used[at] += 1;
                 targets.push(self.tasks[at]);
             }

@@ -1,0 +1,44 @@
+//! Every planted fault is found by a property, and without one no property finds anything: a test that cannot fail is a defect.
+//!
+//! `cargo test -p rainband-core --features fault --test faults`. A fault is planted in the whole process, so this is one test,
+//! and the properties run one after the other. It prints which properties find which fault.
+
+mod support;
+
+use std::panic;
+
+use rainband_core::fault::{Fault, plant};
+use support::PROPERTIES;
+use support::check::Effort;
+
+const EFFORT: Effort = Effort { factor: 1, shrink: false };
+
+/// The properties that find something.
+fn found() -> Vec<&'static str> {
+    let finds = |check: fn(Effort) -> Result<(), String>| {
+        panic::catch_unwind(|| check(EFFORT)).map_or(true, |result| result.is_err())
+    };
+    PROPERTIES.iter().filter(|(_, check)| finds(*check)).map(|(name, _)| *name).collect()
+}
+
+#[test]
+fn every_fault_is_found() {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let without = found();
+    let with: Vec<_> = Fault::ALL.iter().map(|fault| (fault, found_with(*fault))).collect();
+    panic::set_hook(hook);
+    assert!(without.is_empty(), "found without a fault: {without:?}");
+    for (fault, found) in &with {
+        println!("{fault:?}: {}", found.join(", "));
+    }
+    let missed: Vec<_> = with.iter().filter(|(_, found)| found.is_empty()).map(|(fault, _)| fault).collect();
+    assert!(missed.is_empty(), "no property finds {missed:?}");
+}
+
+fn found_with(fault: Fault) -> Vec<&'static str> {
+    plant(fault);
+    let found = found();
+    plant(Fault::None);
+    found
+}
