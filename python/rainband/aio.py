@@ -163,7 +163,9 @@ async def _next_or(generator: AsyncIterator[object], default: object) -> object:
 
 def _refuse(result: object) -> None:
     if result is not None:
-        raise TypeError(f"process() returned {type(result).__name__}, expected None: yield it or emit it")
+        raise TypeError(
+            f"process() returned {type(result).__name__}; what it returns is not emitted: yield it or emit it"
+        )
 
 
 def arguments(binding: Binding, tup: Tuple) -> tuple[list[Any], dict[str, Any]]:

@@ -146,7 +146,7 @@ class Batch:
 
 def _refuse(returned: object) -> None:
     if returned is not None:
-        raise TypeError(f"process_batch() returned {type(returned).__name__}, expected None: emit it instead")
+        raise TypeError(f"process_batch() returned {type(returned).__name__}; what it returns is not emitted: emit it")
 
 
 def fail_with(bolt: Any, fail: Callable[..., None], tup: Tuple, error: BaseException) -> None:

@@ -200,7 +200,7 @@ def test_a_returned_value_fails_the_tuple() -> None:
     rig = Rig(Returns())
     rig.run(until(rig, 1), 1)
     assert rig.sink.failed == [1]
-    assert str(rig.raised[0][1]) == "process() returned int, expected None: yield it or emit it"
+    assert str(rig.raised[0][1]) == "process() returned int; what it returns is not emitted: yield it or emit it"
 
 
 def test_a_plain_process_beside_async_hooks() -> None:
@@ -423,9 +423,9 @@ def test_what_a_plain_process_returned_is_settled() -> None:
 
     assert settle(work()) is None
     assert list(settle(numbers()) or ()) == [1, 2]
-    with pytest.raises(TypeError, match=r"process\(\) returned int, expected None"):
+    with pytest.raises(TypeError, match=r"process\(\) returned int; what it returns is not emitted"):
         settle(wrong())
-    with pytest.raises(TypeError, match=r"process\(\) returned int, expected None"):
+    with pytest.raises(TypeError, match=r"process\(\) returned int; what it returns is not emitted"):
         settle(5)
     close_loop()
     close_loop()

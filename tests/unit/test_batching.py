@@ -117,7 +117,7 @@ def test_what_the_user_settles_himself_is_not_settled_again(rig: Rig) -> None:
 
 def test_a_returned_value_fails_the_batch() -> None:
     rig = Rig(size=1)
-    with pytest.raises(TypeError, match=r"process_batch\(\) returned str, expected None: emit it instead"):
+    with pytest.raises(TypeError, match=r"process_batch\(\) returned str; what it returns is not emitted: emit it"):
         rig.add(99)
     assert rig.sink.failed == [(99, "error")]
 

@@ -355,7 +355,9 @@ def test_nonsense_is_refused() -> None:
 
     harness = BoltHarness(Returns)
     harness.process(n=1)
-    assert str(harness.failed[0].error) == "process() returned list, expected None: yield it or emit it"
+    assert (
+        str(harness.failed[0].error) == "process() returned list; what it returns is not emitted: yield it or emit it"
+    )
 
 
 class Lines(Spout):
