@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rainband.definition.scalars import values_text
+
 _SHOWN = 20
 
 
@@ -107,23 +109,6 @@ def is_same(first: Any, second: Any) -> bool:
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(is_same(first[key], second[key]) for key in first)
     return type(first) is type(second) and first == second
-
-
-def values_text(value: Any) -> str:
-    """A value as it would stand in the file, on one line."""
-    from rainband.definition.scalars import plain_text  # noqa: PLC0415
-
-    if isinstance(value, list):
-        return "[" + ", ".join(map(values_text, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {values_text(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, str):
-        return plain_text(value)
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if value is None or isinstance(value, bool)
-        else str(value)
-    )
 
 
 def _values(count: int) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rainband.cli import output
 from rainband.cli.options import SECONDS, json_option, params_option
-from rainband.cli.report_error import Failed, report_error
+from rainband.cli.report_error import report_error
 from rainband.cli.target import load_target
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ def command(  # noqa: PLR0917 - click gives them by name
         raise click.UsageError(msg)
     topology = load_target(target, params).topology()
     from rainband.errors import RunInterrupted  # noqa: PLC0415
+    from rainband.progress import Progress  # noqa: PLC0415
     from rainband.run import run  # noqa: PLC0415
 
     try:
-        report = run(topology, config=config, duration_s=duration, watch=_watch(as_json=as_json))
+        report = run(topology, config=config, duration_s=duration, watch=Progress)
     except RunInterrupted as error:
         code = report_error(error, sys.argv[1:])
         sys.stdout.flush()
@@ -73,14 +74,6 @@ def command(  # noqa: PLR0917 - click gives them by name
     return _tell(report, as_json=as_json)
 
 
-def _watch(*, as_json: bool) -> Any:
-    """The progress display, if this release of it is there; with ``--json`` plain lines."""
-    from rainband.progress import watch  # noqa: PLC0415
-
-    del as_json  # it writes to stderr in any case
-    return watch
-
-
 def _tell(report: Report, *, as_json: bool) -> int:
     code = 6 if report.dead_letters else 0
     if as_json:
@@ -88,6 +81,3 @@ def _tell(report: Report, *, as_json: bool) -> int:
     else:
         output.result(str(report))
     return code
-
-
-__all__ = ["Failed", "command"]

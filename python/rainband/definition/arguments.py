@@ -27,6 +27,15 @@ from rainband.function import mark_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SAID: Final = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+}
+"""What pydantic expects, in the words of a file."""
 _NO_VALUE: Final = object()
 _STRICT: Final = ConfigDict(strict=True)
 
@@ -66,8 +75,10 @@ def check_arguments(source: Source, path: Path, entry: Node, component: Any) -> 
             continue
         annotation = _annotation(named[key], component) if key in named else _NO_VALUE
         values[key] = _value(source, at, node, annotation)
+    # An argument is not missing if it is there misspelt, which has been said.
+    meant = {did_you_mean(key, named) for key in nodes if key not in named}
     for key, parameter in named.items():
-        if parameter.default is parameter.empty and key not in nodes:
+        if parameter.default is parameter.empty and key not in nodes and f'did you mean "{key}"?' not in meant:
             at = (*path, "with")
             wanted = (
                 "" if parameter.annotation is parameter.empty else f" ({_shown(_annotation(parameter, component))})"
@@ -193,8 +204,8 @@ def _note(source: Source, path: Path, node: Node, annotation: Any, item: Any) ->
         if below is not None:
             at, target = (*at, part), below
     deep = at != path
-    expected = item["msg"].removeprefix("Input should be ") if deep else _shown(annotation)
-    expected = expected[:1].lower() + expected[1:]
+    expected = _SAID.get(item["type"], item["msg"].removeprefix("Input should be ").replace("'", '"'))
+    expected = expected if deep or item["type"] == "literal_error" else _shown(annotation)
     value = target.plain()
     got = "***" if target.secret else describe(value)
     source.add(
@@ -229,6 +240,8 @@ def _shown(annotation: Any) -> str:
     words |= {list: "a list", dict: "a mapping"}
     if annotation in words:
         return words[annotation]
+    if getattr(annotation, "__origin__", None) in (list, tuple, set, dict):
+        return f"{words.get(annotation.__origin__, 'a list')} ({annotation})"
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         return annotation.__name__
     return str(annotation).replace("typing.", "").replace("collections.abc.", "")

@@ -7,6 +7,7 @@ was meant.
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -84,14 +85,14 @@ def _note(source: Source, root: Node, item: Any, config_keys: frozenset[str]) ->
     kind: str = item["type"]
     path = true_path(root, item["loc"])
     node = root.find(path)
-    value = node.plain() if node is not None else None
-    if node is not None and node.secret:
-        value = "***"
+    if node is not None and node.broken:
+        return
+    value = "***" if node is not None and node.secret else node.plain() if node is not None else None
     if kind == "extra_forbidden":
         what, fix = _unknown_key(path, value, config_keys)
         source.add(source.at(path, key=True), path, what, fix=fix, code="unknown_key")
     elif kind == "missing":
-        what, fix = f'the key "{path[-1]}" is missing', words.wanted(path)[1]
+        what, fix = f'the key "{path[-1]}" is missing', _missing_fix(root, path)
         source.add(source.at(path[:-1], key=True), path[:-1], what, fix=fix, code="missing_key")
     elif item["loc"] and item["loc"][-1] == "[key]":
         _note_bad_key(source, path)
@@ -104,6 +105,21 @@ def _note(source: Source, root: Node, item: Any, config_keys: frozenset[str]) ->
         source.add(source.at(path), path, what, expected=expected, got=got, fix=fix, code="bad_value")
 
 
+def _missing_fix(root: Node, path: Path) -> str:
+    """An example of a missing key, in the names of this file where they are known."""
+    if words.kind_of(path) == "class":
+        found = [node.value for at, node in root.scalars() if at[-1] == "class" and isinstance(node.value, str)]
+        module = next((text.partition(":")[0] for text in found if ":" in text), "module")
+        name = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", str(path[1])))
+        return f"write class: {module}:{name}"
+    if words.kind_of(path) == "inputs":
+        spouts = root.child("spouts")
+        first = next(iter(spouts.items), None) if spouts is not None and isinstance(spouts.items, dict) else None
+        if first is not None:
+            return f"write inputs: [{first}], or inputs: [{{from: {first}, grouping: {{fields: [word]}}}}]"
+    return words.wanted(path)[1]
+
+
 def _got(node: Node | None, value: Any) -> str:
     if node is not None and node.value is None and node.items is None and node.raw not in ("", "~"):
         return node.raw
@@ -112,8 +128,9 @@ def _got(node: Node | None, value: Any) -> str:
 
 def _note_bad_key(source: Source, path: Path) -> None:
     name = str(path[-1])
-    fix = f"write {_as_name(name)}" if _as_name(name) else "write a name like count"
-    fields = "outputs" in path or "streams" in path
+    fields = "outputs" in path or "streams" in path[:-1]
+    meant = _as_field(name) if fields else _as_name(name)
+    fix = f"write {meant}" if meant else "write a name like count"
     expected = words.FIELD_NAME if fields else words.NAME
     source.add(source.at(path, key=True), path, expected=expected, got=quote(name), fix=fix, code="bad_name")
 
@@ -139,14 +156,14 @@ def _fix(path: Path, value: Any, node: Node | None) -> str:  # noqa: C901, PLR09
     """What to write, made of what stands there; empty if that does not tell."""
     kind, last = words.kind_of(path), str(path[-1]) if path else ""
     if kind == "class" and isinstance(value, str):
-        return _class_fix(value)
+        return _class_fix(last, value)
     if kind == "grouping":
         return _grouping_fix(value)
     if kind in ("inputs", "input"):
         return _inputs_fix(kind, value)
     if kind == "type" and isinstance(value, str):
         meant = words.TYPE_SYNONYMS.get(value.lower(), "")
-        return f"write {meant}" if meant else did_you_mean(value, TYPE_WORDS)
+        return f"write {meant}" if meant else _near(value, TYPE_WORDS)
     if kind in ("outputs", "stream", "keys") and isinstance(value, str) and value:
         return f"write {last}: [{', '.join(_listed(value))}]"
     if kind in ("count", "number") and value is not None:
@@ -154,24 +171,24 @@ def _fix(path: Path, value: Any, node: Node | None) -> str:  # noqa: C901, PLR09
     if kind == "flag" and isinstance(value, str):
         return f"write {last}: {'true' if value.lower() in ('yes', 'on', 'y', 'true', '1') else 'false'}"
     if kind == "order" and isinstance(value, str):
-        return did_you_mean(value, ("any", "exact"))
+        return _near(value, ("any", "exact"))
     if kind in ("name", "field") and isinstance(value, str | int | float):
-        meant = _as_name(str(value))
+        meant = _as_name(str(value)) if kind == "name" else _as_field(str(value))
         return f"write {f'{last}: {meant}' if last == 'name' else meant}" if meant else ""
     if kind in ("given_values", "expect_values") and value is not None and not isinstance(value, dict):
         return f"write {last}: [{plain_text(value) if isinstance(value, str) else value}]"
     return ""
 
 
-def _class_fix(value: str) -> str:
+def _class_fix(key: str, value: str) -> str:
     if value.count(":") == 1 and (".py:" in value or "/" in value):
         module, name = value.removeprefix("./").replace(".py:", ":").replace("/", ".").split(":")
-        return f"write class: {module}:{name}"
+        return f"write {key}: {module}:{name}"
     if "." in value and ":" not in value:
         module, _, name = value.rpartition(".")
-        return f"write class: {module}:{name}" if name != "py" else f"write class: {module}:Name"
+        return f"write {key}: {module}:{name}" if name != "py" else f"write {key}: {module}:Name"
     if value.isidentifier():
-        return f"write class: module:{value}, with the file that defines it (without .py) as the module"
+        return f"write {key}: module:{value}, with the file that defines it (without .py) as the module"
     return ""
 
 
@@ -193,7 +210,7 @@ def _grouping_fix(value: Any) -> str:  # noqa: PLR0911 - one line a shape
         return "write grouping: {partial_key: [word]}, with the names of the key fields"
     if folded == "custom":
         return "write grouping: {custom: module:Class}"
-    return did_you_mean(value, (*GROUPING_WORDS, *GROUPING_KEYS))
+    return _near(value, (*GROUPING_WORDS, *GROUPING_KEYS))
 
 
 def _inputs_fix(kind: str, value: Any) -> str:
@@ -220,6 +237,17 @@ def _number_fix(last: str, value: Any, node: Node | None) -> str:
 
 def _listed(text: str) -> list[str]:
     return re.findall(r"[^\s,]+", text)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    """The nearest known word; without one nothing, because ``expected`` lists them."""
+    fix = did_you_mean(word, known)
+    return fix if fix.startswith("did you mean") else ""
+
+
+def _as_field(text: str) -> str:
+    name = _as_name(text).replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) or name == "tup" else name
 
 
 def _as_name(text: str) -> str:

@@ -7,11 +7,13 @@ that it speaks in the same breath as they do. What needs the classes is said by 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from rainband.definition.model import NAME_PATTERN, SOURCE_PATTERN
 from rainband.definition.problem import Path, describe, did_you_mean, quote
-from rainband.definition.scalars import plain_text, read_scalar
+from rainband.definition.scalars import plain_text, read_scalar, values_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,16 +47,20 @@ class _Component:
 def check_graph(source: Source, root: Node) -> None:
     """Notes every mistake of wiring, settings and tests in ``source``."""
     components = _components(source, root)
+    spouts = root.child("spouts")
+    wired = spouts is not None and isinstance(spouts.items, dict) and bool(spouts.items)
     for name, component in components.items():
         if component.kind == "bolts":
-            for path, wanted, grouping in component.inputs:
+            # Without spouts every source would be unknown, which is one mistake and not many.
+            for path, wanted, grouping in component.inputs if wired else ():
                 _check_input(source, components, path, wanted, grouping)
             _check_twice(source, component)
         _check_settings(source, component.node, (component.kind, name))
         _check_tasks(source, component.node, (component.kind, name))
     _check_settings(source, root, ())
-    _check_reach(source, components)
-    _check_tests(source, root, components)
+    if wired:
+        _check_reach(source, components)
+        _check_tests(source, root, components)
 
 
 def _components(source: Source, root: Node) -> dict[str, _Component]:
@@ -110,7 +116,7 @@ def _check_input(
 ) -> None:
     name, _, stream = wanted.partition(".")
     stream = stream or "default"
-    if wanted.count(".") > 1 or not name:
+    if re.fullmatch(SOURCE_PATTERN, wanted) is None or any(_is_meant(name, each) for each in components):
         return
     if name not in components:
         listed = ", ".join(components)
@@ -136,6 +142,11 @@ def _check_input(
                 source.add(below, at, what, fix=fix, code="unknown_field")
 
 
+def _is_meant(name: str, component: str) -> bool:
+    """Whether a component has a name that is wrong, said elsewhere, and would be this one if mended."""
+    return re.fullmatch(NAME_PATTERN, component) is None and re.sub(r"\W|^\d+", "", component) == name
+
+
 def _check_twice(source: Source, component: _Component) -> None:
     seen: dict[str, Path] = {}
     for path, wanted, _ in component.inputs:
@@ -151,7 +162,8 @@ def _check_tasks(source: Source, node: Node, path: Path) -> None:
     tasks, parallelism = node.child("tasks"), node.child("parallelism")
     counts = [_number(tasks), _number(parallelism)]
     if counts[0] is not None and 0 < counts[0] < (counts[1] or 1):
-        what = f"{counts[0]} tasks for {counts[1]} executors: some would have nothing to do"
+        tasks_text = f"{counts[0]} task" + ("" if counts[0] == 1 else "s")
+        what = f"{tasks_text} for {counts[1]} executors: some would have nothing to do"
         fix = f"write tasks: {counts[1]} or more, or parallelism: {counts[0]}"
         source.add(tasks, (*path, "tasks"), what, fix=fix, code="bad_tasks")
 
@@ -182,7 +194,7 @@ def _check_settings(source: Source, node: Node, path: Path) -> None:
             source.add(source.at(at, key=True), at, what, fix=fix, code="misplaced_setting")
         elif not _fits(Config, name, below):
             texts = expected(name).replace("True or False", "true or false")
-            fix = _setting_fix(name, below)
+            fix = _setting_fix(name, below) or f"the default is {values_text(Config.model_fields[name].default)}"
             got = "***" if below.secret else describe(below.plain())
             source.add(source.at(at), at, expected=texts, got=got, fix=fix, code="bad_setting")
 

@@ -186,6 +186,8 @@ def check_component(found: Any, name: str, kind: str) -> None:
         )
     if inspect.isfunction(inner):
         raise ReferenceProblem(code, f'"{name}" is a plain function', f"write @{kind}(outputs=[…]) above it")
+    if inner is base:
+        raise ReferenceProblem(code, f'"{name}" is the base class itself', "name a class that is derived from it")
     if inspect.isclass(inner):
         raise ReferenceProblem(code, f'"{name}" is no component', f"derive it: class {inner.__name__}({base.__name__})")
     if inspect.isgenerator(inner):

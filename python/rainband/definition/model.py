@@ -35,6 +35,12 @@ def _field_name(name: str) -> str:
     return name
 
 
+def _no_file(reference: str) -> str:
+    if ".py:" in reference:
+        raise PydanticCustomError("file", "a file in place of a module")
+    return reference
+
+
 def _distinct(names: list[str]) -> list[str]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -71,7 +77,7 @@ def _text_or_mapping(value: object) -> str | None:
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
+Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN), AfterValidator(_no_file)]
 SourceName = Annotated[str, Field(pattern=SOURCE_PATTERN)]
 FieldName = Annotated[str, AfterValidator(_field_name)]
 TypeWord = Literal[

@@ -40,6 +40,7 @@ class Node:
         raw: the scalar's text as written.
         whole: the scalar is one ``${…}``, so that it may be read as a number or bool where one is wanted.
         secret: the value must not be shown.
+        broken: it could not be read, which has been said.
     """
 
     value: Any
@@ -51,6 +52,7 @@ class Node:
     raw: str = ""
     whole: bool = False
     secret: bool = False
+    broken: bool = False
 
     def plain(self) -> Any:
         """The value without marks: dict, list, str, int, float, bool or None."""
@@ -241,7 +243,7 @@ class _Builder:
         if isinstance(event, ev.ScalarEvent):
             return self._scalar(event, place)
         if isinstance(event, ev.AliasEvent):
-            return Node(None, *place)
+            return Node(None, *place, broken=True)
         if len(self.path) >= MAX_DEPTH:
             del self.path[6:]
             self._add(place, f"nested deeper than {MAX_DEPTH} levels", fix="flatten the file")
@@ -268,7 +270,7 @@ class _Builder:
             return Node(read_scalar(text), *place, raw=text)
         except ValueError as error:
             self._add(place, str(error), fix="write it in quotes if it is text")
-            return Node(0, *place, raw=text)
+            return Node(1, *place, raw=text, broken=True)
 
     def _list(self, place: tuple[int, int]) -> Node:
         items: list[Node] = []
@@ -288,9 +290,11 @@ class _Builder:
             mark = event.start_mark
             key_place = (mark.line + 1, mark.column + 1)
             key = self._key(event, key_place)
-            path.append(key)
+            path.append(key or "?")
             value = self._node(self.next())
-            if key in items:
+            if key is None:
+                pass
+            elif key in items:
                 first = f"{keys[key][0]}:{keys[key][1]}"
                 fix = f"it is first set at line {first}; remove one of them, or give it another name"
                 self._add(key_place, f'the key "{key}" is set twice', fix=fix)
@@ -300,15 +304,16 @@ class _Builder:
             path.pop()
         return Node(None, *place, items=items, keys=keys)
 
-    def _key(self, event: Any, place: tuple[int, int]) -> str:
+    def _key(self, event: Any, place: tuple[int, int]) -> str | None:
+        """The text of a key; None for what cannot be one, whose value is left out."""
         node = self._node(event)
         if node.items is not None:
             fix = "text with braces needs quotes" if event.flow_style else "write a name before the colon"
             self._add(place, "a mapping or list stands where a key belongs", fix=fix)
-            return f"<{place[0]}:{place[1]}>"
+            return None
         if not node.quoted and node.raw == "<<":
             self._add(place, "merge keys (<<) are not allowed", fix="write the keys out here")
-            return f"<{place[0]}:{place[1]}>"
+            return None
         if not isinstance(node.value, str):
             fix = f'write "{node.raw}": in quotes' if node.raw else "write a name before the colon"
             self._add(place, "a key must be text", got=node.raw or "nothing", fix=fix)

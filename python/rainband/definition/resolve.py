@@ -59,6 +59,7 @@ def check(source: Source, topology: Topology) -> None:
             texts = (problem.what, problem.expected, problem.got, problem.fix)
             what, expected, got, fix = (_in_file_words(text) for text in texts)
             fix = _FIXES.get(problem.code, fix)
+            expected = "" if problem.code in _SAID_BY_FIX else expected
             source.add(source.at(path), path, what, expected=expected, got=got, fix=fix, code=problem.code)
 
 
@@ -180,6 +181,8 @@ _KEYS_OF: Final = {
     "parallelism": "parallelism",
     "tasks": "tasks",
 }
+_SAID_BY_FIX: Final = frozenset(("not_direct", "no_outputs", "tick_without_interval"))
+"""Mistakes whose ``expected`` is Python, and no more than the fix says."""
 _FIXES: Final = {
     "not_direct": "declare it at its component: streams: {name: {fields: […], direct: true}}",
     "only_direct": "write grouping: direct",
@@ -203,9 +206,10 @@ def _path_of(source: Source, problem: Problem) -> Path:
         if below is not None:
             return (*path, "inputs", *below)
     if node is not None:
-        setting = re.search(r'setting "([^"]*)"', problem.what)
-        if setting is not None and node.find(("config", setting[1])) is not None:
-            return (*path, "config", setting[1])
+        config = node.child("config")
+        for name in config.items if config is not None and isinstance(config.items, dict) else ():
+            if re.search(rf"\b{name}\b", f"{problem.what} {problem.expected} {problem.got}"):
+                return (*path, "config", name)
         for word, key in _KEYS_OF.items():
             if word in problem.code and node.child(key) is not None:
                 return (*path, key)

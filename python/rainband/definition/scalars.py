@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
 _NUMBER: Final = re.compile(
     r"""(?P<int>[-+]?[0-9]+)
@@ -61,3 +61,15 @@ def plain_text(value: str) -> str:
         re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_ ./:-]*", value) and ": " not in value and not value.endswith((" ", ":"))
     )
     return value if safe and read_scalar(value) == value else json.dumps(value, ensure_ascii=False)
+
+
+def values_text(value: Any) -> str:
+    """Any plain value as it would stand in a file, on one line."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(values_text, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {values_text(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, str):
+        return plain_text(value)
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)

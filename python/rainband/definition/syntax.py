@@ -31,8 +31,12 @@ _FIXED: Final = {
     "could not find expected directive": ('a "%" directive without "---"', 'remove the line that begins with "%"'),
 }
 
+_QUOTES: Final = ("text behind a closing quote", "a quote inside single quotes is written twice: 'it''s'")
+_GLUED: Final = re.compile(r"([A-Za-z_][\w-]*):([^\s:].*)")
+"""A key, a colon and a value without a space between them."""
 
-def explain(error: yaml.MarkedYAMLError, lines: list[str]) -> Explained:  # noqa: PLR0911 - one line a message
+
+def explain(error: yaml.MarkedYAMLError, lines: list[str]) -> Explained:  # noqa: C901, PLR0911 - one line a message
     """Where the mistake is, what it is, and what to write instead."""
     place = _place(error.problem_mark) or _place(error.context_mark) or (1, 1)
     context = _place(error.context_mark) or place
@@ -42,8 +46,10 @@ def explain(error: yaml.MarkedYAMLError, lines: list[str]) -> Explained:  # noqa
         return _bad_start(place, rest, line)
     if "expected ',' or" in problem:
         return _unclosed(place, context, problem[-2], _line(lines, context[0]), line)
+    if "expected node content" in problem and rest.startswith(":"):
+        return place, "a key is missing before the colon", "write a name there"
     if "mapping values are not allowed" in problem:
-        return _second_colon(place, line)
+        return _second_colon(place, line, lines)
     if "unexpected end of stream" in problem:
         return context, "the quote that begins here is not closed", "write the closing quote on the same line"
     if "could not find expected ':'" in problem:
@@ -69,14 +75,21 @@ def _unclosed(place: tuple[int, int], context: tuple[int, int], closing: str, fi
     if variable is not None:
         what = f"text with braces needs quotes inside {'{ }' if closing == '}' else '[ ]'}"
         return (context[0] if variable[0] in first else place[0], variable.start() + 1), what, f'write "{variable[0]}"'
+    if line.count("'") > 2 and "'" in line[: place[1] - 1]:
+        return place, *_QUOTES
     opening = {"]": "[", "}": "{"}[closing]
     if context[0] != place[0]:
         return context, f'the "{opening}" that begins here is not closed', f'write "{closing}" at its end'
     return place, f'expected "," or "{closing}" here', 'text with commas, brackets or ": " needs quotes'
 
 
-def _second_colon(place: tuple[int, int], line: str) -> Explained:
+def _second_colon(place: tuple[int, int], line: str, lines: list[str]) -> Explained:
     before = line[: place[1] - 1]
+    above = next((number for number in range(place[0] - 1, 0, -1) if _line(lines, number).strip()), 0)
+    glued = _GLUED.fullmatch(_line(lines, above).strip().removeprefix("- "))
+    if glued is not None:
+        column = len(_line(lines, above)) - len(_line(lines, above).lstrip()) + 1
+        return (above, column), "a space is missing behind the colon", f'write "{glued[1]}: {glued[2]}"'
     match = re.match(r"\s*(?:- )?[^\s:]+:\s+(?=\S)", before)
     if match is not None:
         value = line[match.end() :].strip()
@@ -88,7 +101,7 @@ def _second_colon(place: tuple[int, int], line: str) -> Explained:
 
 def _no_colon(context: tuple[int, int], line: str) -> Explained:
     text = line.strip().removeprefix("- ")
-    glued = re.fullmatch(r"([A-Za-z_][\w-]*):(\S.*)", text)
+    glued = _GLUED.fullmatch(text)
     if glued is not None:
         return context, "a space is missing behind the colon", f'write "{glued[1]}: {glued[2]}"'
     return context, f'"{text}" is no "key: value"', "write a colon and a space behind the key"
@@ -97,7 +110,9 @@ def _no_colon(context: tuple[int, int], line: str) -> Explained:
 def _no_key(place: tuple[int, int], line: str, rest: str) -> Explained:
     if line[: place[1] - 1].strip():
         if line.count("'") > 2:
-            return place, "text behind a closing quote", "a quote inside single quotes is written twice: 'it''s'"
+            return place, *_QUOTES
+        if rest[:1] in "]}":
+            return place, f'a "{rest[:1]}" that nothing opens', "remove it"
         return place, f'text behind the end of the value: "{rest}"', "write the whole value in quotes"
     if rest.startswith("- ") or rest == "-":
         return place, "a list item stands among keys", "indent it below the key it belongs to"
