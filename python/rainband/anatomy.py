@@ -65,7 +65,7 @@ class Anatomy:
     Attributes:
         kind: "spout" or "bolt".
         name: the class or function, as texts name it.
-        mode: "plain", "batch" or "async".
+        mode: "plain", "batch" or "async"; None for a factory, ask `mode_of` what it built.
         cls: the class, None for functions and factories.
         function: the marked function or partial of one.
         factory: builds the instance of a class or factory.
@@ -79,7 +79,7 @@ class Anatomy:
 
     kind: str
     name: str
-    mode: str = "plain"
+    mode: str | None = "plain"
     cls: type[Spout | Bolt] | None = None
     function: Callable[..., Any] | None = None
     factory: Callable[[], Any] | None = None
@@ -144,6 +144,24 @@ def dissect(definition: Definition) -> tuple[Anatomy | None, list[Problem]]:
     return _factory(where, definition, inner)
 
 
+def mode_of(component: Any) -> str:
+    """How the engine calls a component, given as class or instance: "plain", "batch" or "async".
+
+    Example:
+        >>> class Ask(Bolt):
+        ...     async def process(self, word): ...
+        >>> mode_of(Ask), mode_of(BatchBolt), mode_of(Spout())
+        ('async', 'batch', 'plain')
+    """
+    cls = component if isinstance(component, type) else type(component)
+    if issubclass(cls, Spout):
+        return "plain"
+    if issubclass(cls, BatchBolt):
+        return "batch"
+    hooks = [hook for hook in BOLT_HOOKS if overrides(component, hook)]
+    return "async" if any(_is_async(getattr(component, hook)) for hook in hooks) else "plain"
+
+
 def _class(where: str, kind: str, given: Any, cls: type[Spout | Bolt]) -> tuple[Anatomy | None, list[Problem]]:
     name = cls.__name__
     actual = "spout" if issubclass(cls, Spout) else "bolt"
@@ -169,12 +187,11 @@ def _class(where: str, kind: str, given: Any, cls: type[Spout | Bolt]) -> tuple[
     for hook in _hooks_of(kind, batch):
         if hook in hooks and hook != "process":
             found += _check_hook(where, kind, cls, hook)
-    mode = "batch" if batch else "async" if any(_is_async(getattr(cls, hook)) for hook in hooks) else "plain"
     return (
         Anatomy(
             kind,
             name,
-            mode,
+            mode_of(cls),
             cls=cls,
             factory=given,
             outputs=cls.outputs,
@@ -238,7 +255,7 @@ def _factory(where: str, definition: Definition, inner: Any) -> tuple[Anatomy | 
     found = (
         [say.factory_without_outputs(where, name)] if definition.outputs is None and definition.streams is None else []
     )
-    return Anatomy(kind, name, factory=given), found
+    return Anatomy(kind, name, None, factory=given), found
 
 
 def _constructor(where: str, name: str, given: Any, cls: type) -> list[Problem]:

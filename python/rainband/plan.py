@@ -53,7 +53,7 @@ class ComponentPlan:
         index: place in the definition order.
         name: as in the topology.
         kind: "spout" or "bolt".
-        mode: "plain", "batch" or "async".
+        mode: "plain", "batch" or "async"; None for a factory, ask `anatomy.mode_of` what it built.
         parallelism: executors.
         tasks: instances.
         first_task: task id of the first of them.
@@ -67,7 +67,7 @@ class ComponentPlan:
     index: int
     name: str
     kind: str
-    mode: str
+    mode: str | None
     parallelism: int
     tasks: int
     first_task: int

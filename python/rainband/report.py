@@ -7,11 +7,16 @@ emitted = acked + dead + dropped + pending.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+_MOVING = {"starting", "running", "draining"}
+"""States in which the counts of tasks are read while they change, and so need not agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +215,7 @@ class Report:
             topology=topology,
             state=snapshot["state"],
             uptime_s=snapshot["uptime_s"],
-            components=components,
+            components=MappingProxyType(components),
             latency=_latency(snapshot.get("latency_ns", {})),
             pending_roots=tuple(PendingRoot(*row) for row in pending),
             dead_letter_file=dead_letter_file,
@@ -235,9 +240,8 @@ class Report:
 
     def json(self) -> str:
         """The report as JSON text; ids that JSON cannot hold stand as their `repr`."""
-        fields = asdict(self)
-        fields |= {"pending": self.pending, "dead_letters": self.dead_letters, "balances": self.balances}
-        return json.dumps(fields, default=repr, ensure_ascii=False, indent=2)
+        totals = {"pending": self.pending, "dead_letters": self.dead_letters, "balances": self.balances}
+        return json.dumps(_plain(self) | totals, default=repr, ensure_ascii=False, indent=2)
 
     def __str__(self) -> str:
         heading = f'topology "{self.topology}" {self.state} after {self.uptime_s:.1f} s'
@@ -271,13 +275,22 @@ class Report:
                 + (f", in {self.dead_letter_file}" if self.dead_letter_file else "")
             )
         if self.pending:
-            lines.append(f"pending: {self.pending}" + _examples(self.pending_roots))
+            lines.append(f"pending: {self.pending}" + _examples(self.pending_roots, self.pending))
         counted = {name: n for name, n in self.counters.items() if n}
         if counted:
             lines.append(f"engine: {_listing(counted)}")
-        if not self.balances:
+        if not self.balances and self.state not in _MOVING:
             lines.append("the account does not balance: this is an error of the engine")
         return [*lines, *self.notes]
+
+
+def _plain(value: Any) -> Any:
+    """As `dataclasses.asdict`, which would copy the users' ids; not everything can be copied."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, MappingProxyType | dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _component(row: Mapping[str, Any], counters: Mapping[str, int]) -> ComponentReport:
@@ -311,10 +324,10 @@ def _listing(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
-def _examples(roots: Sequence[PendingRoot]) -> str:
+def _examples(roots: Sequence[PendingRoot], count: int) -> str:
     if not roots:
         return ""
     shown = ", ".join(
         f"{root.id!r} of {root.component} (attempt {root.attempt}, {root.age_s:.1f} s)" for root in roots[:5]
     )
-    return f": {shown}" + (f" and {len(roots) - 5} more" if len(roots) > 5 else "")
+    return f": {shown}" + (f" and {count - 5} more" if count > 5 else "")
