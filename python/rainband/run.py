@@ -25,7 +25,7 @@ import time
 import weakref
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
 
 from . import aio
 from .errors import DrainError, RunError, RunInterrupted
@@ -41,16 +41,18 @@ if TYPE_CHECKING:
     from .plan import CompiledPlan
     from .topology import Topology
 
-__all__ = ["Run", "run", "start"]
+__all__ = ["Run", "leave", "run", "start"]
 
 _SLICE_S: Final = 0.1
 _STOP_GRACE_S: Final = 5.0  # for the calls in progress to return after a stop
 _INTERRUPT_GRACE_S: Final = 1.0  # the same after a second signal: somebody waits at the keyboard
 _STACK_BYTES: Final = 16 * 1024 * 1024
+_TIMER: Final = "rainband-timer"
 _OVER: Final = frozenset({"ended", "failed", "stopped"})
 _LISTED_PENDING: Final = 10  # roots named in the text of an error; the report has all
 _STACK_GUARD = threading.Lock()  # threading.stack_size is one setting for the process
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
+_stuck: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # that did not return after their run was over
 
 Pending = tuple[str, int, object, int, float]  # component, task id, user id, attempt, age in seconds
 
@@ -181,7 +183,7 @@ class Run:
         for index, (component, _) in enumerate(engine.executors()):
             number = serial[component] = serial.get(component, -1) + 1
             self._add_thread(f"rainband-{components[component].name}-{number}", partial(engine.run_executor, index))
-        self._add_thread("rainband-timer", engine.run_timer)
+        self._add_thread(_TIMER, engine.run_timer)
         with _STACK_GUARD:
             before = threading.stack_size(_STACK_BYTES)
             try:
@@ -290,7 +292,9 @@ class Run:
                 return
             stuck = self._join(signals)
             if stuck:
-                _log.error("%s: still inside user code after the end: %s", self._name, ", ".join(stuck))
+                _stuck.update(stuck)
+                names = ", ".join(t.name for t in stuck if t.name != _TIMER) or _TIMER
+                _log.error("%s: still inside user code after the end: %s", self._name, names)
             self._runtime.close()
             pending = self._engine.pending() or self._pending_at_timeout or ()
             report = self._make_report(pending)
@@ -298,7 +302,7 @@ class Run:
             self._result = report
             _live.discard(self)
 
-    def _join(self, signals: _Signals | None) -> list[str]:
+    def _join(self, signals: _Signals | None) -> list[threading.Thread]:
         limit = self._stop_deadline
         if limit is None:
             grace_s = _STOP_GRACE_S if self._engine.error() is not None else self._plan.config["drain_timeout_s"]
@@ -308,7 +312,7 @@ class Run:
                 thread.join(_SLICE_S)
                 if time.monotonic() >= limit or (signals is not None and signals.count >= 2):
                     break
-        return [t.name for t in self._threads if t.is_alive() and t is not threading.current_thread()]
+        return [t for t in self._threads if t.is_alive() and t is not threading.current_thread()]
 
     def _make_report(self, pending: Sequence[Pending] = ()) -> Report:
         runtime = self._runtime
@@ -444,21 +448,40 @@ class _Signals:
         self.last = number
 
 
-def _stop_all_at_exit() -> None:
-    """Stop what still runs: an interpreter must not be finalized under threads that will ask for it again."""
-    live = [running for running in _live if running._pid == os.getpid()]  # noqa: SLF001 - the same module
-    for running in live:
+def leave(code: int) -> NoReturn:
+    """End the process with this exit code, also when user code never returned from a call.
+
+    Like `sys.exit`, unless threads of a run are still inside user code. Those would be torn down within the core's
+    frames when they next ask for the interpreter, and that ends in an abort; then streams are flushed and the process
+    ends at once.
+    """
+    _stop_live()
+    _leave_at_once_if_stuck(code)
+    sys.exit(code)
+
+
+def _stop_live() -> None:
+    for running in [r for r in _live if r._pid == os.getpid()]:  # noqa: SLF001 - the same module
         with contextlib.suppress(Exception):
-            running._abandon(_STOP_GRACE_S)  # noqa: SLF001
-    stuck = [t.name for running in live for t in running._threads if t.is_alive()]  # noqa: SLF001
-    if stuck:
-        # Such a thread would be torn down inside the core's frames when it next asks for the interpreter, and that
-        # ends in an abort; leaving now, with a word, is the better way to go.
-        _log.critical("leaving without the interpreter's own shutdown: still inside user code: %s", ", ".join(stuck))
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        os._exit(1)
+            running._abandon(_STOP_GRACE_S)  # noqa: SLF001 - the same module
+
+
+def _leave_at_once_if_stuck(code: int) -> None:
+    names = [thread.name for thread in _stuck if thread.is_alive() and thread.name != _TIMER]
+    if not names:
+        return
+    _log.critical("leaving without the interpreter's own shutdown: still inside user code: %s", ", ".join(names))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
+
+
+def _stop_all_at_exit() -> None:
+    # An interpreter must not be finalized under threads that will ask for it again. The exit code that the program asked
+    # for cannot be seen here; who cares for it calls `leave`.
+    _stop_live()
+    _leave_at_once_if_stuck(1)
 
 
 atexit.register(_stop_all_at_exit)

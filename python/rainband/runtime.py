@@ -159,7 +159,7 @@ class Runtime:
         """Log an exception of user code with its traceback; one that repeats is counted instead."""
         planned = self.plan.components[component]
         if planned.mode == "batch" and where in {"process", "timer"}:
-            where = "process_batch"
+            where, note = "process_batch", "every tuple of the batch failed and is tried again by itself"
         call = where if where.endswith(")") else f"{where}()"
         text = f'{planned.kind} "{planned.name}" task {task_id}: {call} raised {_short(error)}'
         self._told.append((error, text))

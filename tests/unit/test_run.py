@@ -246,7 +246,7 @@ def test_a_thread_that_never_returns_does_not_hold_the_end(
     running = started(engine, state)
     report = running.stop(now=True)
     assert report is not None
-    assert "still inside user code after the end: rainband-lines-0, rainband-count-0" in caplog.text
+    assert "still inside user code after the end: rainband-lines-0, rainband-count-0\n" in caplog.text
     engine.release.set()
     engine.end("stopped")
 
@@ -368,3 +368,38 @@ started(engine, Path({str(tmp_path)!r}))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "stopped\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("how", "code"), [("sys.exit(5)", 1), ("run.leave(5)", 5)])
+def test_user_code_that_never_returns_does_not_abort_the_interpreter(tmp_path: Path, how: str, code: int) -> None:
+    program = f"""
+import sys, time
+from rainband import Bolt, DrainError, Spout, Topology
+import rainband.run as run
+
+class Lines(Spout):
+    outputs = ["n"]
+    def next_tuple(self):
+        self.emit(1, id=1)
+
+class Stuck(Bolt):
+    def process(self, n):
+        while True:
+            time.sleep(0.0005)
+
+run._STOP_GRACE_S = 0.2
+topology = Topology("t", config={{"max_pending": 1, "drain_timeout_s": 0.1, "state_dir": {str(tmp_path)!r}}})
+topology.spout("lines", Lines)
+topology.bolt("stuck", Stuck, inputs="lines")
+running = topology.start()
+time.sleep(0.2)
+try:
+    running.stop()
+except DrainError:
+    print("drained")
+{how}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "drained\n"
+    assert done.returncode == code
+    assert "leaving without the interpreter's own shutdown: still inside user code: rainband-stuck-0" in done.stderr

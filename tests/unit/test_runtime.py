@@ -225,7 +225,10 @@ def test_an_error_of_user_code_is_logged_with_its_place_and_traceback(
 
 def test_an_error_of_a_batch_names_process_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runtime(tmp_path).user_error(2, 4, "timer", ValueError("x"), "")
-    assert caplog.records[0].getMessage() == "bolt \"store\" task 4: process_batch() raised ValueError('x')"
+    assert caplog.records[0].getMessage() == (
+        "bolt \"store\" task 4: process_batch() raised ValueError('x'); "
+        "every tuple of the batch failed and is tried again by itself"
+    )
 
 
 def test_a_repr_that_raises_does_not_hide_the_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
