@@ -10,11 +10,11 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, field
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, get_origin
 
 from . import problems as say
-from .binding import Parameters, context_parameter, read, signature
+from .binding import Parameters, context_parameter, read, signature, unbuilt
 from .component import BOLT_HOOKS, ENGINE_METHODS, SPOUT_HOOKS, BatchBolt, Bolt, Spout, overrides
 from .errors import TopologyError
 from .function import FunctionBolt, GeneratorSpout, Mark, mark_of
@@ -130,6 +130,8 @@ def dissect(definition: Definition) -> tuple[Anatomy | None, list[Problem]]:
     """
     where, kind, given = definition.where, definition.kind, definition.component
     inner = given.func if isinstance(given, partial) else given
+    origin = get_origin(inner)
+    inner = origin if isinstance(origin, type) else inner  # Box[int] builds a Box
     mark = mark_of(inner)
     if mark is not None:
         return _function(where, kind, given, inner, mark)
@@ -219,7 +221,8 @@ def _function(
     elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         found.append(say.async_spout(where, name))
     else:
-        found += _call(where, name, given, (), {context: None} if context else {})
+        args, keywords = (given.args, given.keywords) if isinstance(given, partial) else ((), {})
+        found += _call(where, name, function, args, {**keywords, **({context: None} if context else {})})
     return (
         Anatomy(
             kind,
@@ -267,12 +270,13 @@ def _constructor(where: str, name: str, given: Any, cls: type) -> list[Problem]:
             )
         ]
     args, keywords = (given.args, given.keywords) if isinstance(given, partial) else ((), {})
-    if cls.__init__ is object.__init__:  # type: ignore[misc]
+    if cls.__init__ is object.__init__ and isinstance(cls.__new__, BuiltinFunctionType):  # type: ignore[misc]
         return [say.constructor_arguments(where, name, "it takes none", f"{name}()", [])] if args or keywords else []
     return _call(where, name, cls, args, keywords)
 
 
 def _call(where: str, name: str, target: Any, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[Problem]:
+    """Whether a call with these arguments is possible."""
     try:
         taken = signature(target)
     except (TypeError, ValueError):
@@ -293,16 +297,14 @@ def _check_hook(where: str, kind: str, cls: type, hook: str) -> list[Problem]:
         return [say.hook_signature(where, hook, _header(hook), say.shown(function))]
     if found := _check_colour(where, kind, cls, hook, function):
         return found
-    static = inspect.getattr_static(cls, hook)
-    arguments = [*((None,) if isinstance(static, FunctionType) else ()), *CALLS[hook]]
     try:
-        taken = signature(function)
+        taken = signature(unbuilt(cls, hook))
     except (TypeError, ValueError):
         return []
     try:
-        taken.bind(*arguments)
+        taken.bind(*CALLS[hook])
     except TypeError:
-        return [say.hook_signature(where, hook, _header(hook), f"{hook}{_without_annotations(taken)}")]
+        return [say.hook_signature(where, hook, _header(hook), f"{hook}{_without_annotations(signature(function))}")]
     return []
 
 

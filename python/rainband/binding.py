@@ -17,7 +17,7 @@ import inspect
 import sys
 import typing
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, partialmethod
 from importlib import import_module
 from inspect import Parameter
 from types import FunctionType, NoneType, UnionType
@@ -140,13 +140,17 @@ def read(function: Callable[..., Any], where: str, *, owner: type | None = None)
     """
     args: tuple[Any, ...] = ()
     given: frozenset[str] = frozenset()
+    if owner is not None:
+        # The name of self is taken, too: a field of that name cannot come by keyword.
+        given |= {*getattr(getattr(function, "__code__", None), "co_varnames", ())[:1]} if _takes_self(owner) else set()
+        function = unbuilt(owner, "process")
     if isinstance(function, partial):
-        args, given, function = function.args, frozenset(function.keywords), function.func
+        args, given, function = function.args, given | set(function.keywords), function.func
     try:
         parameters = list(signature(function).parameters.values())
     except (TypeError, ValueError):
         return Parameters((), takes_rest=True), [say.unreadable_signature(where, say.shown(function))]
-    drop = len(args) + (owner is not None and isinstance(inspect.getattr_static(owner, "process"), FunctionType))
+    drop = len(args)
     while drop and parameters and parameters[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD):
         given |= {parameters.pop(0).name}
         drop -= 1
@@ -166,6 +170,26 @@ def read(function: Callable[..., Any], where: str, *, owner: type | None = None)
     found += [say.tup_annotation(where, p.text) for p in free if p.name == "tup" and not _may_be_tuple(p.annotation)]
     rest = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     return Parameters(named, whole[0] if whole else None, context[0] if context else None, rest, given), found
+
+
+def unbuilt(cls: type, name: str) -> Any:
+    """A method of a class as an instance would give it, without building one: its signature has no self.
+
+    Example:
+        >>> class Step:
+        ...     def process(self, word): ...
+        >>> str(signature(unbuilt(Step, "process")))
+        '(word)'
+    """
+    static = inspect.getattr_static(cls, name)
+    if isinstance(static, FunctionType | staticmethod | classmethod | partialmethod):
+        # These only remember the object; nothing of it is called.
+        return static.__get__(object(), cls)
+    return getattr(cls, name)
+
+
+def _takes_self(owner: type) -> bool:
+    return isinstance(inspect.getattr_static(owner, "process"), FunctionType)
 
 
 def context_parameter(function: Callable[..., Any]) -> str | None:
