@@ -18,7 +18,6 @@ import atexit
 import contextlib
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -31,12 +30,13 @@ from . import aio
 from .errors import DrainError, RunError, RunInterrupted
 from .report import Report
 from .runtime import Runtime
+from .signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
     from .plan import CompiledPlan
     from .topology import Topology
@@ -211,7 +211,7 @@ class Run:
 
     # -- the wait --------------------------------------------------------------------------------------------------
 
-    def _drive(self, signals: _Signals | None, timeout_s: float | None, ends_at: float | None = None) -> Report | None:
+    def _drive(self, signals: Signals | None, timeout_s: float | None, ends_at: float | None = None) -> Report | None:
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._is_over():
             now = time.monotonic()
@@ -247,7 +247,7 @@ class Run:
                 self._pending_at_timeout = pending
             self._stop_now(_STOP_GRACE_S)
 
-    def _obey(self, signals: _Signals) -> None:
+    def _obey(self, signals: Signals) -> None:
         if signals.count >= 2:
             self._interrupt(signals)
         elif signals.count == 1 and not signals.is_obeyed:
@@ -256,7 +256,7 @@ class Run:
             _log.info("%s: %s: draining, at most %g s; once more stops at once", self._name, signals.last_name, limit)
             self._drain()
 
-    def _interrupt(self, signals: _Signals) -> None:
+    def _interrupt(self, signals: Signals) -> None:
         pending = self._engine.pending()
         self._abandon(_INTERRUPT_GRACE_S)
         text = f'topology "{self._name}" was stopped by a second {signals.last_name}; {_describe_pending(pending)}'
@@ -286,7 +286,7 @@ class Run:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def _conclude(self, signals: _Signals | None) -> None:
+    def _conclude(self, signals: Signals | None) -> None:
         with self._concluding:
             if self._result is not None:
                 return
@@ -302,7 +302,7 @@ class Run:
             self._result = report
             _live.discard(self)
 
-    def _join(self, signals: _Signals | None) -> list[threading.Thread]:
+    def _join(self, signals: Signals | None) -> list[threading.Thread]:
         limit = self._stop_deadline
         if limit is None:
             grace_s = _STOP_GRACE_S if self._engine.error() is not None else self._plan.config["drain_timeout_s"]
@@ -372,7 +372,7 @@ def run(
     """
     if duration_s is not None and not duration_s > 0:
         raise ValueError(f"duration_s must be greater than 0, got {duration_s!r}")
-    with _Signals() as signals:
+    with Signals() as signals:
         started = start(topology, workers=workers, config=config)
         ends_at = None if duration_s is None else time.monotonic() + duration_s
         try:
@@ -418,36 +418,6 @@ def _describe_pending(pending: list[Pending]) -> str:
     return f"{len(pending)} pending: " + ", ".join(rows)
 
 
-class _Signals:
-    """Counts SIGINT and SIGTERM while a run lasts; does nothing off the main thread."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last = 0
-        self.is_obeyed = False
-        self._before: dict[int, Any] = {}
-
-    @property
-    def last_name(self) -> str:
-        return signal.Signals(self.last).name if self.last else "signal"
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                # A shell starts background jobs with SIGINT ignored, and means it.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        self.last = number
-
-
 def leave(code: int) -> NoReturn:
     """End the process with this exit code, also when user code never returned from a call.
 
@@ -478,8 +448,8 @@ def _leave_at_once_if_stuck(code: int) -> None:
 
 
 def _stop_all_at_exit() -> None:
-    # An interpreter must not be finalized under threads that will ask for it again. The exit code that the program asked
-    # for cannot be seen here; who cares for it calls `leave`.
+    # An interpreter must not be finalized under threads that will ask for it again. The exit code that the program
+    # asked for cannot be seen here; who cares for it calls `leave`.
     _stop_live()
     _leave_at_once_if_stuck(1)
 
