@@ -3,7 +3,7 @@
 mod support;
 
 use support::check::Effort;
-use support::{edges, engine, frontier, keys, lineage, plans, queues, routes, shares, signals};
+use support::{edges, engine, frontier, keys, lineage, plans, queues, routes, shares, signals, vectors};
 
 fn check(property: fn(Effort) -> Result<(), String>) {
     if let Err(error) = property(Effort::from_env()) {
@@ -64,6 +64,11 @@ fn keys_encoding_is_prefix_free() {
 #[test]
 fn keys_equal_keys_are_alike() {
     check(keys::equal_keys_are_alike);
+}
+
+#[test]
+fn vectors_match_the_file() {
+    check(vectors::match_the_file);
 }
 
 #[test]

@@ -13,7 +13,8 @@ pub enum Value {
     /// Negative, magnitude with possible leading zeros.
     Big(bool, Vec<u8>),
     Float(f64),
-    Str(String),
+    /// In UTF-8, lone surrogates as three bytes each.
+    Str(Vec<u8>),
     Bytes(Vec<u8>),
     Date(i32),
     Naive(i64),
@@ -54,7 +55,7 @@ pub fn value() -> impl Strategy<Value = Value> {
         edge.prop_map(Value::Int),
         (any::<bool>(), vec(any::<u8>(), 0..20)).prop_map(|(negative, bytes)| Value::Big(negative, bytes)),
         float.prop_filter("NaN is no key", |f| !f.is_nan()).prop_map(Value::Float),
-        text.prop_map(Value::Str),
+        text.prop_map(|text| Value::Str(text.into_bytes())),
         vec(any::<u8>(), 0..4).prop_map(Value::Bytes),
         any::<i32>().prop_map(Value::Date),
         any::<i64>().prop_map(Value::Naive),
@@ -73,7 +74,7 @@ pub fn write(value: &Value, key: &mut KeyBytes) {
         Value::Int(n) => key.int(*n),
         Value::Big(negative, magnitude) => key.big_int(*negative, magnitude),
         Value::Float(f) => assert!(key.float(*f), "only NaN is refused"),
-        Value::Str(text) => key.str(text.as_bytes()),
+        Value::Str(utf8) => key.str(utf8),
         Value::Bytes(bytes) => key.bytes(bytes),
         Value::Date(ordinal) => key.date(*ordinal),
         Value::Naive(micros) => key.naive_datetime(*micros),

@@ -19,6 +19,7 @@ pub mod routes;
 pub mod shares;
 pub mod signals;
 pub mod topology;
+pub mod vectors;
 
 use check::Effort;
 
@@ -36,6 +37,7 @@ pub const PROPERTIES: &[Property] = &[
     ("fields follow the formula", routes::fields_follow_the_formula),
     ("fields under Zipf", shares::fields_under_zipf),
     ("partial key under Zipf", shares::partial_key_under_zipf),
+    ("keys match the published vectors", vectors::match_the_file),
     ("keys are prefix-free", keys::encoding_is_prefix_free),
     ("equal keys are alike", keys::equal_keys_are_alike),
     ("plans have no blocking circle", plans::no_blocking_circle),
