@@ -20,8 +20,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
 
-from .durable import safe_repr
 from .errors import EmitError
+from .exact import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

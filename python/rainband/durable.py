@@ -9,24 +9,15 @@ old file or the new one; a dead letter is on disk when `append` returns; what ca
 `StateError` with the path. Nothing unreadable is ever taken for "no position": that would replay or skip a whole
 source in silence.
 
-Positions come back exactly as they were given: None, bool, int, float, str, bytes, tuples and lists of these, dicts
-with str keys. JSON has no bytes and no tuples and joins surrogates, so such values are written as an object with one
-key:
-
-    (7, b"ab")  ->  {"tuple": [7, {"bytes": "YWI="}]}
-    {"a": 1}    ->  {"dict": [["a", 1]]}
-
 Left out on purpose: several processes that share a folder (next issue), and a journal of positions; one small file
 replaced at most ten times a second is less to get wrong.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import json
-import math
 import os
 import threading
 import weakref
@@ -35,18 +26,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import StateError
+from .exact import decode, encode, is_exact_json, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["DEAD_LETTERS_FILE", "POSITIONS_FILE", "DeadLetterFile", "PositionStore", "StateFolder", "decode", "encode"]
+__all__ = ["DEAD_LETTERS_FILE", "POSITIONS_FILE", "DeadLetterFile", "PositionStore", "StateFolder"]
 
 POSITIONS_FILE: Final = "positions.json"
 DEAD_LETTERS_FILE: Final = "dead_letters.jsonl"
 _LOCK_FILE: Final = "lock"
 _FORMAT: Final = "rainband positions 1"
-_MAX_DEPTH: Final = 64  # deeper is a cycle or a mistake, and would end in RecursionError
-_PLAIN_INT_BITS: Final = 4096  # longer ones meet the interpreter's limit on digits when they are read back
 
 
 class StateFolder:
@@ -335,13 +325,13 @@ class DeadLetterFile:
 
 def _dead_letter_line(record: Mapping[str, Any]) -> bytes:
     values = record.get("values") or ()
-    exact = [_is_exact_json(value) for value in values]
+    exact = [is_exact_json(value) for value in values]
     identity = record.get("id")
     line = {
         "component": record.get("component"),
         "stream": record.get("stream", "default"),
         "values": [value if ok else safe_repr(value) for value, ok in zip(values, exact, strict=True)],
-        "id": identity if _is_exact_json(identity) else safe_repr(identity),
+        "id": identity if is_exact_json(identity) else safe_repr(identity),
         "reason": record.get("reason"),
         "error": record.get("error"),
         "attempts": record.get("attempts"),
@@ -356,112 +346,6 @@ def _timestamp(at: Any) -> str:
         return at
     moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     return moment.isoformat(timespec="milliseconds")
-
-
-def _is_exact_json(value: Any, depth: int = 0) -> bool:
-    if depth > _MAX_DEPTH:
-        return False
-    kind = type(value)
-    if kind is dict:
-        return all(type(k) is str and _is_exact_json(k) and _is_exact_json(v, depth + 1) for k, v in value.items())
-    if kind is list:
-        return all(_is_exact_json(item, depth + 1) for item in value)
-    return _is_plain_scalar(value)
-
-
-def _is_plain_scalar(value: Any) -> bool:
-    kind = type(value)
-    if kind is str:
-        return not _has_surrogates(value)
-    if kind is float:
-        return math.isfinite(value)
-    if kind is int:
-        return bool(value.bit_length() <= _PLAIN_INT_BITS)
-    return value is None or kind is bool
-
-
-def _has_surrogates(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def safe_repr(value: Any, limit: int = 10_000) -> str:
-    """`repr(value)`, cut at `limit` characters, also when the object's own `__repr__` raises."""
-    try:
-        text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
-
-
-def encode(value: Any, *, _depth: int = 0) -> Any:  # noqa: PLR0911 - a table of types
-    """What JSON is to say for `value`, so that `decode` gives an equal value of equal types.
-
-    Raises:
-        ValueError: the value is, or holds, something else than None, bool, int, float, str, bytes, tuple, list or a
-        dict
-            with str keys; subclasses count as something else, because they would come back as their base.
-
-    Example:
-        >>> decode(encode((1, b"x", [None, 2.5]))) == (1, b"x", [None, 2.5])
-        True
-    """
-    if _depth > _MAX_DEPTH:
-        raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
-    if _is_plain_scalar(value):
-        return value
-    kind = type(value)
-    if kind is list:
-        return [encode(item, _depth=_depth + 1) for item in value]
-    if kind is tuple:
-        return {"tuple": [encode(item, _depth=_depth + 1) for item in value]}
-    if kind is dict:
-        return {"dict": [[_encode_key(key), encode(item, _depth=_depth + 1)] for key, item in value.items()]}
-    if kind is bytes:
-        return {"bytes": base64.b64encode(value).decode("ascii")}
-    if kind is int:
-        return {"int": hex(value)}
-    if kind is float:
-        return {"float": repr(value)}
-    if kind is str:
-        return {"str": base64.b64encode(value.encode("utf-8", "surrogatepass")).decode("ascii")}
-    raise ValueError(
-        f"{safe_repr(value, 80)} is a {kind.__module__}.{kind.__qualname__}; "
-        "use None, bool, int, float, str, bytes, or a tuple, list or dict (with str keys) of these"
-    )
-
-
-def _encode_key(key: Any) -> Any:
-    if type(key) is not str:
-        raise ValueError(f"a dict has the key {safe_repr(key, 80)}; keys must be str")
-    return encode(key)
-
-
-def decode(encoded: Any) -> Any:
-    """The value that `encode` was given; a damaged encoding raises ValueError, KeyError or TypeError."""
-    if type(encoded) is list:
-        return [decode(item) for item in encoded]
-    if type(encoded) is not dict:
-        return encoded
-    if len(encoded) != 1:
-        raise ValueError(f"not an encoded value: {encoded!r}")
-    [(tag, content)] = encoded.items()
-    if tag not in _DECODERS:
-        raise ValueError(f'unknown tag "{tag}"')
-    return _DECODERS[tag](content)
-
-
-_DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "tuple": lambda content: tuple(decode(item) for item in content),
-    "dict": lambda content: {decode(key): decode(item) for key, item in content},
-    "bytes": lambda content: base64.b64decode(content, validate=True),
-    "int": lambda content: int(content, 16),
-    "float": float,
-    "str": lambda content: base64.b64decode(content, validate=True).decode("utf-8", "surrogatepass"),
-}
 
 
 def _reason(error: OSError) -> str:

@@ -1,8 +1,8 @@
-"""One component without an engine: `BoltHarness`, `SpoutHarness` and the clock that tests move. Exported by `testing`.
+"""One bolt without an engine: `BoltHarness`, and the clock that tests move. Exported by `testing`.
 
 A harness builds a component as the engine does (`plan.compile_component`, `runtime.bolt_spec`), stands in for the
-collector (`_attach`) and writes down what the component does. Everything happens in the calling thread and at once, so
-a test reads the result in the next line. What users' code raises in `process` fails the tuple, as in a run, and is
+collector (`_attach`) and writes down what the component does. Everything happens in the calling thread and at once,
+so a test reads the result in the next line. What users' code raises in `process` fails the tuple, as in a run, and is
 logged; what hooks raise comes out of the call.
 
 Not imitated: queues, groupings, backoff. `testing.complete` runs a whole topology on the real engine.
@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import aio
-from ._core import Failure, Tuple, Verdict
+from ._core import Tuple
 from .binding import WHOLE_TUPLE
-from .checked import Checker, fingerprint
-from .component import DEAD_LETTER, TaskContext, retry
-from .durable import safe_repr
+from .checked import fingerprint
 from .errors import EmitError, Reject, TopologyError
-from .function import GeneratorSpout
+from .exact import safe_repr
 from .plan import compile_component
-from .problems import did_you_mean
+from .recorder import Emission, Recorder
 from .runtime import bolt_spec
 from .yielded import emit_yielded
 
@@ -34,16 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .binding import Binding
-    from .check import StreamShape
-    from .checked import Token
-    from .component import Bolt, Spout
-    from .plan import ComponentPlan
+    from .component import Bolt
 
-__all__ = ["BoltHarness", "Clock", "Emission", "FailedTuple", "SpoutHarness"]
+__all__ = ["BoltHarness", "Clock", "FailedTuple"]
 
 _MISSING: Final[Any] = object()
-_LOOKED_BACK: Final = 100  # emitted tuples that are looked at again for changes after each call
-_GENERATOR_WAIT_S: Final = 1.0  # for the helper thread of a spout function to have something
 _log = logging.getLogger("rainband.testing")
 
 
@@ -70,32 +62,6 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Emission:
-    """One call of `emit`.
-
-    Attributes:
-        stream: it went to.
-        values: of the tuple.
-        anchors: tuples that it belongs to; empty for roots and untracked tuples. Bolts only.
-        task: chosen by the emitter of a direct stream, else None.
-        id: the spout's, None if it gave none.
-        position: the spout's, None if it gave none.
-    """
-
-    stream: str
-    values: tuple[Any, ...]
-    anchors: tuple[Tuple, ...] = ()
-    task: int | None = None
-    id: Any = None
-    position: Any = None
-
-    @property
-    def value(self) -> Any:
-        """The value itself of a tuple with one field, else all of them as a tuple."""
-        return self.values[0] if len(self.values) == 1 else self.values
-
-
-@dataclass(frozen=True, slots=True)
 class FailedTuple:
     """A tuple that a bolt failed.
 
@@ -112,77 +78,7 @@ class FailedTuple:
     error: BaseException | None = None
 
 
-class _Recorder:
-    """What both harnesses write down: emits, checked as the engine checks them."""
-
-    def __init__(self, planned: ComponentPlan, *, checked: bool) -> None:
-        self._planned = planned
-        self._checker = Checker([planned]) if checked else None
-        self._tokens: list[tuple[Token, tuple[Any, ...]]] = []
-        self.emissions: list[Emission] = []
-
-    @property
-    def emitted(self) -> list[Any]:
-        """The values emitted to the stream "default": of one field the value itself, of several a tuple."""
-        return self.emitted_to("default")
-
-    def emitted_to(self, stream: str) -> list[Any]:
-        """The values emitted to a stream."""
-        self._shape(stream)
-        return [emission.value for emission in self.emissions if emission.stream == stream]
-
-    def clear(self) -> None:
-        """Forget what was emitted so far."""
-        self.emissions.clear()
-
-    def _shape(self, stream: str) -> StreamShape:
-        shape = self._planned.stream(stream)
-        if shape is None:
-            known = [shape.name for shape in self._planned.streams]
-            hint = did_you_mean(stream, known) or f"it has {known}"
-            raise EmitError(f'{self._planned.where}: no stream "{stream}"; {hint}')
-        return shape
-
-    def _record(self, emission: Emission) -> None:
-        where, shape, values = self._planned.where, self._shape(emission.stream), emission.values
-        if len(values) != len(shape.fields):
-            fields = ", ".join(shape.fields)
-            raise EmitError(
-                f'{where} stream "{shape.name}": emit() of {len(values)} values, expected the {len(shape.fields)} '
-                f"fields {fields}"
-            )
-        if shape.direct is not (emission.task is not None):
-            fix = "give task=" if shape.direct else "declare it with Stream(…, direct=True)"
-            raise EmitError(
-                f'{where} stream "{shape.name}": {"direct" if shape.direct else "task= but not direct"}; {fix}'
-            )
-        if self._checker is not None:
-            token = self._checker.emit(0, shape.name, values)
-            if token is not None:
-                self._tokens.append((token, values))
-        self.emissions.append(emission)
-
-    def _look_back(self) -> None:
-        if self._checker is None:
-            return
-        del self._tokens[:-_LOOKED_BACK]
-        for token, values in self._tokens:
-            self._checker.receive(0, token, values, "before")
-
-    def _context(self, position: Any, state_dir: Path | None) -> TaskContext:
-        planned = self._planned
-        return TaskContext(
-            topology="test",
-            component=planned.name,
-            config=planned.config,
-            position=position,
-            state_dir=state_dir,
-            tasks={planned.name: range(1)},
-            streams={s.name: {f: Any if t is None else t for f, t in s.fields.items()} for s in planned.streams},
-        )
-
-
-class BoltHarness(_Recorder):
+class BoltHarness(Recorder):
     """One bolt, no engine: call it, then look at what it emitted, acked and failed.
 
     Plain, generator, `async` and batch bolts, marked functions, manual acks. `prepare` runs before the first call.
@@ -431,198 +327,3 @@ class BoltHarness(_Recorder):
 
     def _log_raised(self, where: str, error: BaseException) -> None:
         _log.error("%s: %s() raised %r", self._planned.name, where, error, exc_info=error)
-
-
-class SpoutHarness(_Recorder):
-    """One spout, no engine: ask it for tuples, ack and fail them, look at what it emitted.
-
-    `open` runs before the first call.
-
-    Args:
-        component: a class, a partial of one, or a marked function, as for `Topology.spout`.
-        position: `TaskContext.position`, as left by an earlier run.
-        outputs: as for `Topology.spout`.
-        streams: as for `Topology.spout`.
-        config: settings of the component.
-        checked: check declared types, and find values that are changed after they were emitted.
-        state_dir: `TaskContext.state_dir`.
-
-    Attributes:
-        spout: the instance.
-        ended: whether it has called `end`.
-        pending: ids emitted and not resolved, in order.
-        acked: ids.
-        dead: ids that went to the dead letters.
-        dropped: ids dropped by the spout's verdict.
-
-    Example:
-        >>> from functools import partial
-        >>> from rainband import spout
-        >>> @spout(outputs=["n"])
-        ... def numbers(stop):
-        ...     yield from range(stop)
-        >>> harness = SpoutHarness(partial(numbers, 3))
-        >>> harness.run()
-        [0, 1, 2]
-        >>> harness.ended, harness.pending
-        (True, [])
-    """
-
-    def __init__(
-        self,
-        component: Any,
-        *,
-        position: Any = None,
-        outputs: Any = None,
-        streams: Any = None,
-        config: Mapping[str, Any] | None = None,
-        checked: bool = True,
-        state_dir: Path | None = None,
-    ) -> None:
-        planned = compile_component("spout", component, name="spout", outputs=outputs, streams=streams, config=config)
-        super().__init__(planned, checked=checked)
-        self.ended = False
-        self.pending: list[Any] = []
-        self.acked: list[Any] = []
-        self.dead: list[Any] = []
-        self.dropped: list[Any] = []
-        self._attempts: list[int] = []  # beside `pending`
-        self._positions: list[list[Any]] = []  # [position, id, resolved] in order of emission
-        self._given_position = position
-        self._is_open = False
-        self._opening = self._context(position, state_dir)
-        self.spout: Spout = planned.build(self._opening)  # type: ignore[assignment]
-
-    def open(self) -> None:
-        """Run the spout's `open` now, if it has not run yet."""
-        if not self._is_open:
-            self._is_open = True
-            self.spout._attach(self)  # noqa: SLF001 - what it is for
-            self.spout.open(self._opening)
-
-    def next(self) -> list[Any]:
-        """Call `next_tuple` once; what it emitted to the stream "default".
-
-        A spout function runs on a thread of its own; for it this waits up to a second until there is something.
-        """
-        self.open()
-        before = len(self.emissions)
-        limit = time.monotonic() + _GENERATOR_WAIT_S
-        while True:
-            self.spout.next_tuple()
-            is_waiting = isinstance(self.spout, GeneratorSpout) and not self.ended and len(self.emissions) == before
-            if not is_waiting or time.monotonic() >= limit:
-                break
-            time.sleep(0.001)
-        self._look_back()
-        return [emission.value for emission in self.emissions[before:] if emission.stream == "default"]
-
-    def run(self, calls: int = 1_000_000) -> list[Any]:
-        """Call `next_tuple` until the spout ends, ack each id as it comes, and return all of stream "default".
-
-        Raises:
-            AssertionError: it did not end within so many calls.
-        """
-        found: list[Any] = []
-        for _ in range(calls):
-            found += self.next()
-            for identity in list(self.pending):
-                self.ack(identity)
-            if self.ended:
-                return found
-        raise AssertionError(f"the spout did not end within {calls} calls of next_tuple()")
-
-    def ack(self, id: Any) -> None:  # noqa: A002 - the word of the contract
-        """Resolve a root; calls the spout's `ack`."""
-        self._resolve(id)
-        self.acked.append(id)
-        self.spout.ack(id)
-
-    def fail(self, id: Any, reason: str = "error", *, error: str = "", component: str = "bolt") -> Verdict:  # noqa: A002
-        """Fail the current attempt of a root; what the engine would do then: retry, dead letter or drop.
-
-        Calls the spout's `fail`, and `dead` if the root is given up, as after `max_attempts`.
-        """
-        place = self._place(id)
-        attempt = self._attempts[place]
-        failure = Failure(reason=reason, component=component, attempt=attempt, error=error)
-        verdict = self.spout.fail(id, failure) or retry()
-        if verdict.kind == "retry" and attempt >= self._planned.config["max_attempts"]:
-            verdict = DEAD_LETTER
-        if verdict.kind == "retry":
-            self._attempts[place] += 1
-        elif verdict.kind == "drop":
-            self._resolve(id)
-            self.dropped.append(id)
-        else:
-            self._give_up(id, failure)
-        return verdict
-
-    def close(self) -> None:
-        """Run the spout's `close`."""
-        if self._is_open:
-            self._is_open = False
-            self.spout.close()
-
-    @property
-    def position(self) -> Any:
-        """The position that a run would store now: the highest with everything at or before it resolved."""
-        position = self._given_position
-        for own, _, is_resolved in self._positions:
-            if not is_resolved:
-                break
-            position = own
-        return position
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # -- what the spout calls --------------------------------------------------------------------------------------
-
-    def emit(
-        self,
-        *values: Any,
-        stream: str = "default",
-        id: Any = _MISSING,  # noqa: A002 - the word of the contract
-        position: Any = _MISSING,
-        task: int | None = None,
-    ) -> None:
-        """Not for tests: what the spout's `emit` comes to."""
-        if id is None:
-            raise EmitError(f"{self._planned.where}: emit() with id=None; leave id= out for an untracked tuple")
-        is_tracked = id is not _MISSING
-        where = None if position is _MISSING else position
-        self._record(Emission(stream, values, (), task, id if is_tracked else None, where))
-        if is_tracked:
-            self.pending.append(id)
-            self._attempts.append(1)
-        if position is not _MISSING:
-            self._positions.append([position, id, not is_tracked])
-
-    def end(self) -> None:
-        """Not for tests: what the spout's `end` comes to."""
-        self.ended = True
-
-    # -- inside ----------------------------------------------------------------------------------------------------
-
-    def _place(self, identity: Any) -> int:
-        if identity not in self.pending:
-            raise KeyError(f"no root with id {identity!r} is pending")
-        return self.pending.index(identity)
-
-    def _resolve(self, identity: Any) -> None:
-        place = self._place(identity)
-        del self.pending[place], self._attempts[place]
-        for entry in self._positions:
-            if entry[1] == identity and not entry[2]:
-                entry[2] = True
-                break
-
-    def _give_up(self, identity: Any, failure: Failure) -> None:
-        self._resolve(identity)
-        self.dead.append(identity)
-        self.spout.dead(identity, failure)

@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .anatomy import dissect
 from .component import Spout
-from .durable import safe_repr
 from .errors import RunError
-from .harness import BoltHarness, Clock, Emission, FailedTuple, SpoutHarness
+from .exact import safe_repr
+from .harness import BoltHarness, Clock, FailedTuple
 from .plan import compile_plan
 from .problems import did_you_mean
+from .recorder import Emission
 from .run import Run
 from .runtime import Runtime
+from .spout_harness import SpoutHarness
 from .yielded import emit_yielded
 
 if TYPE_CHECKING:

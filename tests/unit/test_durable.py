@@ -15,15 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rainband import StateError
-from rainband.durable import (
-    DEAD_LETTERS_FILE,
-    POSITIONS_FILE,
-    DeadLetterFile,
-    PositionStore,
-    StateFolder,
-    decode,
-    encode,
-)
+from rainband.durable import DEAD_LETTERS_FILE, POSITIONS_FILE, DeadLetterFile, PositionStore, StateFolder
+from rainband.exact import decode, encode
 
 scalars = (
     st.none()
