@@ -24,6 +24,7 @@ from types import FunctionType, NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Union, get_args, get_origin
 
 from . import problems as say
+from . import wiring_problems as wiring
 from ._core import Tuple
 from .component import TaskContext
 
@@ -108,15 +109,15 @@ class Parameters:
             if p.name == self.context or p.name in self.given or (taken is None and p.optional):
                 skipped = skipped or p.name
             elif taken is None:
-                found.append(say.unknown_parameter(where, p.name, source, list(fields), _tuple_hint(p)))
+                found.append(wiring.unknown_parameter(where, p.name, source, list(fields), _tuple_hint(p)))
             else:
                 if taken != WHOLE and contradicts(fields[p.name], p.annotation):
                     declared = say.shown(fields[p.name])
-                    found.append(say.parameter_type(where, p.name, source, declared, p.text))
+                    found.append(wiring.parameter_type(where, p.name, source, declared, p.text))
                 if p.kind is Parameter.KEYWORD_ONLY or (skipped and p.kind is Parameter.POSITIONAL_OR_KEYWORD):
                     by_name[p.name] = taken
                 elif skipped:
-                    found.append(say.positional_gap(where, p.name, skipped, source))
+                    found.append(wiring.positional_gap(where, p.name, skipped, source))
                 else:
                     plain.append(taken)
         if self.takes_rest:
@@ -149,7 +150,7 @@ def read(function: Callable[..., Any], where: str, *, owner: type | None = None)
     try:
         parameters = list(signature(function).parameters.values())
     except (TypeError, ValueError):
-        return Parameters((), takes_rest=True), [say.unreadable_signature(where, say.shown(function))]
+        return Parameters((), takes_rest=True), [wiring.unreadable_signature(where, say.shown(function))]
     drop = len(args)
     while drop and parameters and parameters[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD):
         given |= {parameters.pop(0).name}
@@ -164,10 +165,10 @@ def read(function: Callable[..., Any], where: str, *, owner: type | None = None)
     free = [p for p in named if p.name not in given]
     whole = [p.name for p in free if p.name == "tup" or _mentions(p.annotation, Tuple)]
     context = [p.name for p in free if _mentions(p.annotation, TaskContext)]
-    found = [say.star_args(where, name) for name in stars]
-    found += [say.two_tuples(where, whole)] if len(whole) > 1 else []
-    found += [say.typing_tuple(where, p.name) for p in free if p.annotation is typing.Tuple]  # noqa: UP006
-    found += [say.tup_annotation(where, p.text) for p in free if p.name == "tup" and not _may_be_tuple(p.annotation)]
+    found = [wiring.star_args(where, name) for name in stars]
+    found += [wiring.two_tuples(where, whole)] if len(whole) > 1 else []
+    found += [wiring.typing_tuple(where, p.name) for p in free if p.annotation is typing.Tuple]  # noqa: UP006
+    found += [wiring.tup_annotation(where, p.text) for p in free if p.name == "tup" and not _may_be_tuple(p.annotation)]
     rest = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     return Parameters(named, whole[0] if whole else None, context[0] if context else None, rest, given), found
 

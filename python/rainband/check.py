@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import config, grouping
 from . import problems as say
+from . import wiring_problems as wiring
 from .anatomy import Anatomy, dissect
 from .binding import WHOLE_TUPLE, Binding
 from .component import Stream
@@ -202,14 +203,14 @@ def _streams(part: Part) -> dict[str, StreamShape] | None:
     if fields:
         shapes["default"] = StreamShape("default", fields)
     if not isinstance(streams, Mapping):
-        part.problems.append(say.bad_streams(where, streams))
+        part.problems.append(wiring.bad_streams(where, streams))
         return None
     for name, value in streams.items():
         wrong = _name(where, "name of a stream", name)
         if name == DEAD_LETTER_STREAM:
-            wrong.append(say.reserved_stream(where))
+            wrong.append(wiring.reserved_stream(where))
         if name in shapes:
-            wrong.append(say.duplicate_stream(where))
+            wrong.append(wiring.duplicate_stream(where))
         part.problems += wrong
         direct = isinstance(value, Stream) and bool(value.direct)
         fields = _fields(part, str(name), value.fields if isinstance(value, Stream) else value)
@@ -218,21 +219,21 @@ def _streams(part: Part) -> dict[str, StreamShape] | None:
     if len(part.problems) > before:
         return None
     if not shapes and definition.kind == "spout" and anatomy is not None and (anatomy.cls or anatomy.function):
-        part.problems.append(say.no_outputs(where, anatomy.name))
+        part.problems.append(wiring.no_outputs(where, anatomy.name))
         return None
     return shapes
 
 
 def _fields(part: Part, stream: str, value: object) -> dict[str, Any] | None:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | Mapping):
-        part.problems.append(say.bad_fields(part.where, stream, value))
+        part.problems.append(wiring.bad_fields(part.where, stream, value))
         return None
     fields: dict[str, Any] = {}
     for name in value:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name == "tup":
-            part.problems.append(say.bad_field(part.where, stream, name))
+            part.problems.append(wiring.bad_field(part.where, stream, name))
         elif name in fields:
-            part.problems.append(say.duplicate_field(part.where, stream, name))
+            part.problems.append(wiring.duplicate_field(part.where, stream, name))
         else:
             fields[name] = value[name] if isinstance(value, Mapping) else None
     return fields
@@ -329,7 +330,7 @@ def _inputs(part: Part, named: Mapping[str, Part]) -> None:
     given = part.definition.inputs
     others = [name for name in named if name != part.name]
     if given is None or (isinstance(given, str | Sequence | Mapping) and not given):
-        part.problems.append(say.no_inputs(part.where, others))
+        part.problems.append(wiring.no_inputs(part.where, others))
         return
     if isinstance(given, str):
         pairs: list[tuple[Any, Any]] = [(given, grouping.shuffle())]
@@ -338,17 +339,17 @@ def _inputs(part: Part, named: Mapping[str, Part]) -> None:
     elif isinstance(given, Sequence):
         pairs = [(source, grouping.shuffle()) for source in given]
     else:
-        part.problems.append(say.bad_inputs(part.where, given))
+        part.problems.append(wiring.bad_inputs(part.where, given))
         return
     seen: set[tuple[str, str]] = set()
     for source, how in pairs:
         names = source.split(".") if isinstance(source, str) else []
         if len(names) not in (1, 2) or not all(map(NAME.fullmatch, names)):
-            part.problems.append(say.bad_source(part.where, source))
+            part.problems.append(wiring.bad_source(part.where, source))
             continue
         component, stream = names[0], names[1] if len(names) > 1 else "default"
         if (component, stream) in seen:
-            part.problems.append(say.duplicate_source(part.where, source))
+            part.problems.append(wiring.duplicate_source(part.where, source))
             continue
         seen.add((component, stream))
         _input(part, named, component, stream, how)
@@ -358,13 +359,13 @@ def _input(part: Part, named: Mapping[str, Part], component: str, stream: str, h
     label = component if stream == "default" else f"{component}.{stream}"
     source = named.get(component)
     if source is None:
-        part.problems.append(say.unknown_component(part.where, component, list(named)))
+        part.problems.append(wiring.unknown_component(part.where, component, list(named)))
         return
     found = _grouping(part.where, label, how)
     shape = _shape(source, stream)
     if shape is None and source.streams is not None:
         more = [DEAD_LETTER_STREAM] if source.definition.kind == "spout" else []
-        found.append(say.unknown_stream(part.where, component, stream, [*source.streams, *more]))
+        found.append(wiring.unknown_stream(part.where, component, stream, [*source.streams, *more]))
     part.problems += found
     if shape is None:
         return
@@ -388,28 +389,28 @@ def _grouping(where: str, source: str, how: Any) -> list[Problem]:
     if not isinstance(how, Grouping):
         name = getattr(how, "__name__", "")
         if getattr(grouping, name, None) is how and callable(how):
-            return [say.uncalled_grouping(where, source, name)]
-        return [say.bad_grouping(where, source, how)]
+            return [wiring.uncalled_grouping(where, source, name)]
+        return [wiring.bad_grouping(where, source, how)]
     if how.kind == "custom":
         missing = [m for m in ("prepare", "choose") if not callable(getattr(how.chooser, m, None))]
         if isinstance(how.chooser, type) or missing:
-            return [say.bad_chooser(where, source, how.chooser, missing[0] if missing else "choose")]
+            return [wiring.bad_chooser(where, source, how.chooser, missing[0] if missing else "choose")]
     if how.kind in {"fields", "partial_key"}:
         if not how.names:
-            return [say.no_key(where, source, how.kind)]
+            return [wiring.no_key(where, source, how.kind)]
         twice = [name for i, name in enumerate(how.names) if name in how.names[:i]]
-        return [say.duplicate_key(where, source, name) for name in twice]
+        return [wiring.duplicate_key(where, source, name) for name in twice]
     return []
 
 
 def _grouping_on(where: str, source: str, how: Grouping, shape: StreamShape) -> list[Problem]:
     """What is wrong with a grouping on this stream."""
     known = list(shape.fields)
-    found = [say.unknown_key(where, source, name, known) for name in how.names if name not in known]
+    found = [wiring.unknown_key(where, source, name, known) for name in how.names if name not in known]
     if how.kind == "direct" and not shape.direct:
-        found.append(say.not_direct(where, source))
+        found.append(wiring.not_direct(where, source))
     if how.kind != "direct" and shape.direct:
-        found.append(say.only_direct(where, source, how.kind))
+        found.append(wiring.only_direct(where, source, how.kind))
     return found
 
 

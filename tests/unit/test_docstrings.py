@@ -24,6 +24,7 @@ MODULES = [
     "problems",
     "report",
     "topology",
+    "wiring_problems",
 ]
 DOCUMENTED_ELSEWHERE = {
     "testing",  # a module; its names have examples in their own tests
