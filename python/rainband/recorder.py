@@ -1,4 +1,4 @@
-"""What the harnesses write down: emits, checked as the engine checks them; `BoltHarness` and `SpoutHarness` build on it."""
+"""What both harnesses write down: emits, checked as the engine checks them. Subclassed by the two harnesses."""
 
 from __future__ import annotations
 
