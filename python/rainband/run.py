@@ -26,7 +26,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
 
-from . import aio
 from .errors import DrainError, RunError, RunInterrupted
 from .report import Report
 from .runtime import Runtime
@@ -207,7 +206,8 @@ class Run:
         except BaseException as error:  # noqa: BLE001
             self._engine.fail_run(error)
         finally:
-            aio.close_loop()
+            if "rainband.aio" in sys.modules:  # asyncio is not imported for those who do not use it
+                sys.modules["rainband.aio"].close_loop()
 
     # -- the wait --------------------------------------------------------------------------------------------------
 

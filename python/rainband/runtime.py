@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 import time
 import traceback
@@ -25,9 +24,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from . import aio, batching
+from . import batching
 from .checked import Checker, Token
 from .component import BatchBolt, Bolt, Spout, TaskContext, overrides
 from .durable import DeadLetterFile, PositionStore, StateFolder
@@ -105,6 +105,8 @@ class Runtime:
         except StateError as error:
             if self._named_folder is not None:
                 raise
+            import tempfile  # noqa: PLC0415 - rarely needed
+
             self._use_folder(StateFolder(tempfile.mkdtemp(prefix=f"rainband-{self.name}-")))
             self._log.warning("%s; this run keeps its state in %s", error, self.folder.take())
         try:
@@ -139,6 +141,8 @@ class Runtime:
     def _bolt_spec(self, instance: Bolt, context: TaskContext, planned: ComponentPlan) -> TaskSpec:
         spec = bolt_spec(instance, context, planned)
         if planned.mode == "async":
+            from . import aio  # noqa: PLC0415 - asyncio costs every start of a program some 20 ms
+
             names = [component.name for component in self.plan.components]
             bindings = {(names[i], stream): binding for (i, stream), binding in planned.bindings.items()}
             aio.install(
@@ -219,7 +223,7 @@ class Runtime:
             task_id=task_id,
             task_index=task_index,
             parallelism=planned.parallelism,
-            config=planned.config,
+            config=MappingProxyType(dict(planned.config)),
             position=position,
             state_dir=self.folder.path,
             tasks=self.plan.tasks,
@@ -270,11 +274,17 @@ def bolt_spec(
         tick=own("tick"),
         flush=own("flush"),
         finish=own("finish"),
-        settle=aio.settle,
+        settle=_settle,
     )
     if isinstance(instance, BatchBolt):
         batching.install(spec, instance, planned.config, clock)
     return spec
+
+
+def _settle(returned: object) -> object:
+    from . import aio  # noqa: PLC0415 - as above
+
+    return aio.settle(returned)
 
 
 def _own_hook(instance: Spout | Bolt, name: str) -> Any:

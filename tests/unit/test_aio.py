@@ -192,6 +192,19 @@ def test_whatever_is_raised_fails_the_tuple_and_not_the_loop(error: BaseExceptio
     assert rig.raised == [("process", error)]
 
 
+def test_the_core_is_told_what_was_raised() -> None:
+    class Raises(Bolt):
+        async def process(self, tup: Tuple) -> None:
+            raise ValueError(tup["n"])
+
+    told: list[tuple[int, str]] = []
+    rig = Rig(Raises())
+    vars(rig.bolt)["_raised"] = lambda tup, error: told.append((tup["n"], str(error)))
+    rig.run(lambda _: -1.0 if told else None, 1)
+    assert told == [(1, "1")]
+    assert (rig.sink.failed, rig.raised) == ([], [])
+
+
 def test_a_returned_value_fails_the_tuple() -> None:
     class Returns(Bolt):
         async def process(self, tup: Tuple) -> int:
