@@ -28,6 +28,14 @@ pub fn mix(x: u64) -> u64 {
 }
 
 /// Draws edge ids for one task in one incarnation.
+///
+/// ```
+/// use rainband_core::emit::EdgeIds;
+///
+/// let (mut one, mut other) = (EdgeIds::new(0x1d3f_80a2), EdgeIds::new(0x77c0_4e51));
+/// assert_ne!(one.draw(), one.draw());
+/// assert_ne!(one.draw(), other.draw());
+/// ```
 #[derive(Debug)]
 pub struct EdgeIds {
     key: u64,

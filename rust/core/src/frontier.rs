@@ -18,6 +18,17 @@ impl Ticket {
 }
 
 /// The positions of one task that are not passed yet.
+///
+/// ```
+/// use rainband_core::frontier::Frontier;
+///
+/// let mut frontier = Frontier::default();
+/// let (ten, twenty) = (frontier.enter(10), frontier.enter(20));
+/// frontier.resolve(twenty);
+/// assert_eq!(frontier.advance(drop), None);
+/// frontier.resolve(ten);
+/// assert_eq!(frontier.advance(drop), Some(20));
+/// ```
 #[derive(Debug)]
 pub struct Frontier<Q> {
     waiting: VecDeque<(Q, bool)>,

@@ -50,6 +50,15 @@ pub fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// A buffer that canonical bytes are written to; kept and reused by its owner.
+///
+/// ```
+/// use rainband_core::key::{KeyBytes, group_of, task_of};
+///
+/// let mut key = KeyBytes::default();
+/// key.str(b"a");
+/// assert_eq!(key.as_slice(), [0x20, 0, 0, 0, 1, b'a']);
+/// assert!(task_of(group_of(key.hash()), 3) < 3);
+/// ```
 #[derive(Debug, Default)]
 pub struct KeyBytes {
     bytes: Vec<u8>,

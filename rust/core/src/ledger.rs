@@ -147,6 +147,18 @@ pub struct Dropped {
 }
 
 /// The roots of one task.
+///
+/// ```
+/// use rainband_core::ledger::{Ledger, News};
+///
+/// let mut ledger = Ledger::default();
+/// let attempt = ledger.begin("line 1", 5, 0).expect("there is room");
+/// assert!(!ledger.ack(attempt, 5 ^ 9, 1)); // Edge 5 was acked, edge 9 came of it.
+/// assert!(ledger.ack(attempt, 9, 2));
+/// let mut news = Vec::new();
+/// ledger.take_news(&mut news);
+/// assert!(matches!(news[..], [News::Acked { record: "line 1", attempt: 1, .. }]));
+/// ```
 #[derive(Debug)]
 pub struct Ledger<R> {
     entries: Vec<Entry<R>>,

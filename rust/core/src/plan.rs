@@ -132,6 +132,27 @@ pub struct Component {
 }
 
 /// The compiled topology.
+///
+/// ```
+/// use rainband_core::ids::ComponentId;
+/// use rainband_core::plan::{ComponentSpec, Grouping, InputSpec, Plan, StreamSpec};
+///
+/// let component = |name: &str, is_spout, tasks, inputs: &[usize]| ComponentSpec {
+///     name: name.into(),
+///     is_spout,
+///     parallelism: 1,
+///     tasks,
+///     streams: vec![StreamSpec { name: "default".into(), width: 1, direct: false }],
+///     inputs: inputs
+///         .iter()
+///         .map(|from| InputSpec { component: *from, stream: "default".into(), grouping: Grouping::Shuffle })
+///         .collect(),
+/// };
+/// let plan = Plan::compile(&[component("numbers", true, 1, &[]), component("step", false, 2, &[0, 1])])?;
+/// assert_eq!(plan.components[1].tasks, 1..3);
+/// assert!(plan.is_back_edge(ComponentId(1), ComponentId(1)));
+/// # Ok::<(), rainband_core::plan::PlanError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// In definition order.

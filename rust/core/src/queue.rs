@@ -67,6 +67,35 @@ struct Inner<P, W> {
 }
 
 /// The inbox of one task.
+///
+/// ```
+/// use rainband_core::ids::{StreamId, TaskId};
+/// use rainband_core::queue::{Entry, Push, Queue, Wake};
+/// use rainband_core::tuple::{Envelope, Head};
+///
+/// #[derive(Clone)]
+/// struct Polls; // Looks again by itself; a thread would be unparked here.
+/// impl Wake for Polls {
+///     fn wake(&self) {}
+/// }
+///
+/// let envelope = |payload| Envelope {
+///     payload,
+///     edge: None,
+///     head: Head::default(),
+///     stream: StreamId(0),
+///     from: TaskId(0),
+///     bytes: 1,
+/// };
+/// let queue = Queue::new(1, 1 << 20, Polls);
+/// let mut batch = vec![envelope("a"), envelope("b")];
+/// assert_eq!(queue.push(&mut batch), Push::Full);
+/// assert_eq!(batch[0].payload, "b");
+/// assert!(queue.wait_for_room(&Polls));
+/// assert!(matches!(queue.pop(), Some(Entry::Batch(batch)) if batch[0].payload == "a"));
+/// queue.release(1, 1, 0, None);
+/// assert_eq!(queue.push(&mut batch), Push::Done);
+/// ```
 #[derive(Debug)]
 pub struct Queue<P, W> {
     inner: Mutex<Inner<P, W>>,

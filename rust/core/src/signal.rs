@@ -115,7 +115,8 @@ pub enum Step {
 pub struct View {
     /// Tuples held un-acked: manual acks, async calls, a batch being filled. Untracked ones too.
     pub held: usize,
-    /// Roots of its own that are not resolved.
+    /// Roots of its own that are not resolved. Take the ledger's news first: a root is resolved before its owner has looked,
+    /// and what the owner then does may emit.
     pub pending: usize,
     /// For a member of a cycle: whether every member has flush from all its outside inputs. `true` outside of cycles. A member
     /// without outside inputs of its own must not flush, and tell its consumers so, before the others.
@@ -125,6 +126,20 @@ pub struct View {
 }
 
 /// How far a task is with its end.
+///
+/// ```
+/// use rainband_core::ids::{Incarnation, TaskId};
+/// use rainband_core::signal::{Kind, Signal, Step, TaskEnd, View};
+///
+/// let producer = TaskId(0);
+/// let mut end = TaskEnd::new(&[producer]);
+/// let view = View { is_cycle_flushed: true, is_cycle_over: true, ..View::default() };
+/// assert_eq!(end.next(view), Step::Wait);
+/// end.receive(Signal { kind: Kind::End, from: producer, incarnation: Incarnation(0) });
+/// let steps: Vec<Step> = (0..4).map(|_| end.next(view)).collect();
+/// assert_eq!(steps, [Step::RunFlush, Step::SendFlush, Step::RunFinish, Step::SendEnd]);
+/// assert!(end.is_over());
+/// ```
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a step that happens at most once; an enum would need their product"
@@ -229,6 +244,15 @@ impl TaskEnd {
 /// came of them sent). If they are equal, and the same as in the round before, and every member was idle in both, nothing is in
 /// flight: an envelope in flight would be counted as sent and not as done. Idle members must not emit of themselves meanwhile
 /// ([`TaskEnd::may_tick`]).
+///
+/// ```
+/// use rainband_core::signal::CycleCount;
+///
+/// let mut count = CycleCount::default();
+/// assert!(!count.round(3, 2, true)); // One is in flight.
+/// assert!(!count.round(3, 3, true));
+/// assert!(count.round(3, 3, true));
+/// ```
 #[derive(Debug, Default)]
 pub struct CycleCount {
     last: Option<(u64, u64)>,

@@ -86,7 +86,9 @@ fn consume(queue: &Inbox, bell: &Bell, is_slow: bool) -> [Vec<u32>; 2] {
             }
             Some(Entry::Batch(batch)) => {
                 let n = batch.len();
-                batch.iter().for_each(|envelope| came[envelope.from.index()].push(envelope.payload));
+                for envelope in batch {
+                    came[envelope.from.index()].push(envelope.payload);
+                }
                 if is_slow {
                     (0..n).for_each(|_| queue.release(1, 1, 0, None));
                 } else {
@@ -121,7 +123,8 @@ fn all_arrives(capacity: usize, n: u32, batch: usize, is_slow: bool) {
         }
         let all: Vec<u32> = (1..=n).collect();
         assert_eq!(came, [all.clone(), all]);
-        assert!(queue.is_empty() && queue.len() == 0 && !queue.is_full());
+        let unreleased = queue.len();
+        assert_eq!((unreleased, queue.is_empty(), queue.is_full()), (0, true, false));
     });
 }
 
@@ -158,7 +161,9 @@ fn one_byte() {
             })
             .collect();
         let came = consume(&queue, &bell, false);
-        producers.into_iter().for_each(|producer| assert_eq!(producer.join().expect("a producer does not panic"), 0));
+        for producer in producers {
+            assert_eq!(producer.join().expect("a producer does not panic"), 0);
+        }
         assert_eq!(came, [vec![1], vec![1]]);
     });
 }

@@ -84,7 +84,9 @@ pub fn write(value: &Value, key: &mut KeyBytes) {
         Value::Enum(name) => key.enum_member(name.as_bytes()),
         Value::Tuple(elements) => {
             key.tuple(elements.len() as u32);
-            elements.iter().for_each(|element| write(element, key));
+            for element in elements {
+                write(element, key);
+            }
         }
     }
 }

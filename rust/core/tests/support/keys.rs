@@ -1,5 +1,7 @@
 //! Canonical bytes of keys: no encoding is the beginning of another, and equal keys, and no others, have equal bytes.
 
+use std::slice::from_ref;
+
 use rainband_core::key::{self, KeyBytes};
 
 use super::check::{Effort, ensure, for_all};
@@ -7,14 +9,16 @@ use super::key_model::{Value, class, value, write};
 
 fn bytes_of(values: &[Value]) -> Vec<u8> {
     let mut key = KeyBytes::default();
-    values.iter().for_each(|value| write(value, &mut key));
+    for value in values {
+        write(value, &mut key);
+    }
     key.as_slice().to_vec()
 }
 
 /// Keys of several fields are told apart without separators.
 pub fn encoding_is_prefix_free(effort: Effort) -> Result<(), String> {
     for_all(effort, 6000, &(value(), value(), value()), |(a, b, c)| {
-        let (one, other) = (bytes_of(std::slice::from_ref(&a)), bytes_of(std::slice::from_ref(&b)));
+        let (one, other) = (bytes_of(from_ref(&a)), bytes_of(from_ref(&b)));
         let is_prefix = one.starts_with(&other) || other.starts_with(&one);
         ensure(!is_prefix || one == other, || format!("{a:?} begins like {b:?}"))?;
         let joined = bytes_of(&[a, c.clone()]);
@@ -31,7 +35,7 @@ pub fn equal_keys_are_alike(effort: Effort) -> Result<(), String> {
     ensure(!KeyBytes::default().float(f64::NAN), || "NaN is a key".into())?;
     for_all(effort, 6000, &(value(), value()), |(a, b)| {
         let same = [(&a, &b), (&a, &as_integer(&a)), (&b, &as_float(&b))].into_iter().try_for_each(|(x, y)| {
-            let (alike, equal) = (bytes_of(&[x.clone()]) == bytes_of(&[y.clone()]), class(x) == class(y));
+            let (alike, equal) = (bytes_of(from_ref(x)) == bytes_of(from_ref(y)), class(x) == class(y));
             ensure(alike == equal, || format!("{x:?} and {y:?}: alike {alike}, equal {equal}"))
         });
         let mut key = KeyBytes::default();

@@ -68,7 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Random trees and joins, with everything that can go wrong.
 pub fn follows_the_model(effort: Effort) -> Result<(), String> {
-    for_all(effort, 1200, &vec(op(), 1..160), |ops| {
+    for_all(effort, 3000, &vec(op(), 1..160), |ops| {
         let census = Census::begin();
         let mut world = World::new();
         for op in ops {

@@ -57,22 +57,22 @@ impl<B: Copy> Drop for Token<B> {
     }
 }
 
-/// Counts the tokens of this thread between its two calls.
+/// Counts the tokens of this thread from its beginning on; holds the number that were lost before.
 #[derive(Debug)]
-pub struct Census(());
+pub struct Census {
+    lost: u64,
+    alive: u64,
+}
 
 impl Census {
     /// Begins to count.
     pub fn begin() -> Self {
-        for counter in [&MADE, &RETIRED, &LOST] {
-            counter.set(0);
-        }
-        Self(())
+        Self { lost: LOST.get(), alive: alive() }
     }
 
     /// Nothing was dropped so far.
     pub fn check(&self) -> Result<(), String> {
-        match LOST.get() {
+        match LOST.get() - self.lost {
             0 => Ok(()),
             lost => Err(format!("the core dropped {lost} payloads")),
         }
@@ -81,9 +81,14 @@ impl Census {
     /// Every token was retired.
     pub fn end(self) -> Result<(), String> {
         self.check()?;
-        match (MADE.get(), RETIRED.get()) {
-            (made, retired) if made == retired => Ok(()),
-            (made, retired) => Err(format!("{made} payloads were made and {retired} came back")),
+        match alive().wrapping_sub(self.alive) {
+            0 => Ok(()),
+            kept => Err(format!("{kept} payloads did not come back")),
         }
     }
+}
+
+/// Tokens that are neither retired nor lost.
+fn alive() -> u64 {
+    MADE.get() - RETIRED.get() - LOST.get()
 }

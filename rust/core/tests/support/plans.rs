@@ -46,11 +46,11 @@ pub fn no_blocking_circle(effort: Effort) -> Result<(), String> {
             edges.iter().map(|(from, to)| (usize::from(*from) % n, usize::from(*to) % n)).collect();
         let reaches = closure(n, &edges);
         let id = |at: usize| ComponentId(at as u32);
-        for a in 0..n {
-            let alone = reaches[a][a] == plan.components[a].cycle.is_some();
+        for (a, from_a) in reaches.iter().enumerate() {
+            let alone = from_a[a] == plan.components[a].cycle.is_some();
             ensure(alone, || format!("component {a} is in cycle {:?}", plan.components[a].cycle))?;
-            for b in 0..n {
-                let same = reaches[a][b] && reaches[b][a];
+            for (b, from_b) in reaches.iter().enumerate() {
+                let same = from_a[b] && from_b[a];
                 ensure(plan.same_cycle(id(a), id(b)) == same, || format!("{a} and {b} share a cycle: {same}"))?;
             }
         }
@@ -68,7 +68,9 @@ pub fn no_blocking_circle(effort: Effort) -> Result<(), String> {
 /// Warshall's: what reaches what over at least one edge.
 fn closure(n: usize, edges: &BTreeSet<(usize, usize)>) -> Vec<Vec<bool>> {
     let mut reaches = vec![vec![false; n]; n];
-    edges.iter().for_each(|(from, to)| reaches[*from][*to] = true);
+    for (from, to) in edges {
+        reaches[*from][*to] = true;
+    }
     for via in 0..n {
         for from in 0..n {
             for to in 0..n {
@@ -81,12 +83,12 @@ fn closure(n: usize, edges: &BTreeSet<(usize, usize)>) -> Vec<Vec<bool>> {
 
 /// Consumers and producers are two views of the same edges.
 fn check_neighbours(plan: &Plan, reaches: &[Vec<bool>]) -> Result<(), String> {
-    for to in 0..plan.components.len() {
+    for (to, reached) in reaches.iter().enumerate() {
         let (outside, inside) = plan.producers(ComponentId(to as u32));
         for task in 0..plan.task_component.len() {
             let from = plan.task_component[task];
             let sends = plan.consumers(from).iter().any(|t| plan.task_component[t.index()].index() == to);
-            let is_inside = reaches[to][from.index()];
+            let is_inside = reached[from.index()];
             let task = TaskId(task as u32);
             ensure(outside.contains(&task) == (sends && !is_inside), || format!("{task} → {to} from outside"))?;
             ensure(inside.contains(&task) == (sends && is_inside), || format!("{task} → {to} from inside"))?;

@@ -169,7 +169,9 @@ impl World {
         fits: usize,
     ) -> Result<(), String> {
         let left: Vec<u64> = rest.iter().map(|envelope| envelope.payload.serial).collect();
-        rest.into_iter().for_each(|envelope| envelope.payload.retire());
+        for envelope in rest {
+            envelope.payload.retire();
+        }
         let fits = if self.is_closed { 0 } else { fits };
         ensure(left == serials[fits..], || format!("left {left:?} of {serials:?}, {fits} fit"))?;
         let expected = match (self.is_closed, fits == pushed.len()) {
@@ -278,7 +280,9 @@ impl World {
             let serial = batch[0].payload.serial;
             let push = self.queue.push(&mut batch);
             let is_left = !batch.is_empty();
-            batch.into_iter().for_each(|envelope| envelope.payload.retire());
+            for envelope in batch {
+                envelope.payload.retire();
+            }
             ensure(push == Push::Done && !is_left, || "told of room that is not there".into())?;
             self.waiting.push_back(Item::Tuple { serial, bytes: 7, is_loop: false });
         }

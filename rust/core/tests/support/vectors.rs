@@ -21,7 +21,8 @@ pub fn match_the_file(_: Effort) -> Result<(), String> {
 fn vector(literal: &str, value: &Value) -> String {
     let mut key = KeyBytes::default();
     write(value, &mut key);
-    let bytes: String = key.as_slice().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('?');
+    let bytes: String = key.as_slice().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
     let group = group_of(key.hash());
     let [two, three, seven] = [2, 3, 7].map(|n| task_of(group, n));
     let literal = literal.replace('\\', "\\\\");

@@ -198,7 +198,9 @@ impl World {
         let owner = &mut self.tasks[from.index()];
         let (unused, wants_flush) = owner.outbox.send(emission, targets, anchors, &mut owner.edges, Token::share);
         owner.wants_flush |= wants_flush;
-        unused.into_iter().for_each(|token| _ = token.retire());
+        if let Some(token) = unused {
+            token.retire();
+        }
         Ok(())
     }
 }

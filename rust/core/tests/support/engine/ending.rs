@@ -39,7 +39,7 @@ impl World {
     }
 
     /// `end()` of a spout, and later the end of its last root. Returns whether something new was to be said.
-    pub fn spout_end(&mut self, task: TaskId) -> Result<bool, String> {
+    pub fn spout_end(&mut self, task: TaskId) -> bool {
         let owner = &mut self.tasks[task.index()];
         if !owner.has_ended {
             owner.has_ended = true;
@@ -48,9 +48,9 @@ impl World {
             owner.has_resolved = true;
             owner.end.receive(Self::signal_of(task, Kind::End));
         } else {
-            return Ok(false);
+            return false;
         }
-        Ok(true)
+        true
     }
 
     pub fn view(&self, task: TaskId) -> View {

@@ -18,6 +18,7 @@ mod task;
 mod work;
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use proptest::prelude::any;
 use rainband_core::deliver::Stopped;
@@ -39,7 +40,7 @@ const TOO_MANY_STEPS: usize = 200_000;
 
 /// ENGINE 4.3: every topology ends, and everything above holds on the way.
 pub fn every_topology_ends(effort: Effort) -> Result<(), String> {
-    for_all(effort, 2500, &any::<u64>(), |seed| {
+    for_all(effort, 6000, &any::<u64>(), |seed| {
         let census = Census::begin();
         let mut rng = Rng::new(seed);
         let mut world = World::new(topology::random(&mut rng), rng);
@@ -232,7 +233,8 @@ impl World {
                 let is_late = matches!(entry, Entry::Signal(signal) if is_late(signal));
                 ensure(is_late, || format!("task {} leaves {entry:?} in its queue", task.id))?;
             }
-            ensure(queue.len() == 0, || format!("task {} did not release all", task.id))?;
+            let unreleased = queue.len();
+            ensure(unreleased == 0, || format!("task {} did not release all", task.id))?;
             task.check_end()?;
         }
         self.tasks.iter_mut().zip(&self.queues).try_for_each(|(task, queue)| {
@@ -246,7 +248,7 @@ impl World {
         let mut text = format!("{:?}\n", self.topology);
         for task in &self.tasks {
             let state = self.executors[self.topology.plan.task_executor[task.id.index()].index()].state;
-            text += &format!("task {} {state:?} {}\n", task.id, task.describe());
+            _ = writeln!(text, "task {} {state:?} {}", task.id, task.describe());
         }
         text
     }

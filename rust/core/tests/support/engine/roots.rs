@@ -19,7 +19,7 @@ impl World {
             owner.roots_left -= 1;
             return self.emit_root(task, false).map(|()| true);
         }
-        self.spout_end(task)
+        Ok(self.spout_end(task))
     }
 
     pub fn ack(&mut self, held: Held) {

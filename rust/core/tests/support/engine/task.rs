@@ -80,6 +80,7 @@ pub struct Held {
 }
 
 /// One task.
+#[expect(clippy::struct_excessive_bools, reason = "each is a step that is taken once")]
 #[derive(Debug)]
 pub struct Task {
     pub id: TaskId,

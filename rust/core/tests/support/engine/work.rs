@@ -133,9 +133,13 @@ impl World {
         self.emit_for(task, &offspring, &mut tuples)?;
         if self.rng.chance(character.fails) {
             let retry = self.rng.chance(90);
-            tuples.into_iter().for_each(|held| self.fail(task, held, Reason::Error, retry));
+            for held in tuples {
+                self.fail(task, held, Reason::Error, retry);
+            }
         } else {
-            tuples.into_iter().for_each(|held| self.ack(held));
+            for held in tuples {
+                self.ack(held);
+            }
         }
         Ok(())
     }
@@ -166,7 +170,9 @@ impl World {
         let task = self.tasks[holder].id;
         let held = std::mem::take(&mut self.tasks[holder].held);
         ensure(held.iter().all(|held| held.due.is_none()), || "an async call hangs".into())?;
-        held.into_iter().for_each(|held| self.fail(task, held, Reason::Timeout, true));
+        for held in held {
+            self.fail(task, held, Reason::Timeout, true);
+        }
         self.ring(task);
         Ok(())
     }
