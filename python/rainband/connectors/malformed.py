@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from logging import Logger
 
-    from rainband.component import TaskContext
+    from rainband.component import Counter, TaskContext
 
 __all__ = ["MALFORMED_FIELDS", "Malformed", "Policy"]
 
@@ -47,12 +47,13 @@ class Malformed:
             raise ValueError(f'malformed is {policy!r}; expected "auto", "raise" or "skip"')
         self.policy = policy
         self._log: Logger | None = None
+        self._count: Counter | None = None
 
     def open(self, context: TaskContext, emit: Callable[..., object]) -> None:
         """Learn where to emit and what to count."""
         self._emit = emit
         self._log = context.logger
-        self._count = context.counter("malformed")
+        self._context = context
         self._name = context.component
         # Where it is not known whether a bolt takes the stream, there is a harness that collects it.
         self._is_taken = context.subscribed is None or "malformed" in context.subscribed
@@ -65,6 +66,7 @@ class Malformed:
         Raises:
             ConnectorError: the policy says so.
         """
+        self._count = self._context.counter("malformed")  # made at the first one: a report without it has none
         self._count.add()
         if self.policy == "auto" and self._is_taken:
             text = record if isinstance(record, str) else record.decode("utf-8", "backslashreplace")
@@ -82,11 +84,12 @@ class Malformed:
 
     def close(self) -> None:
         """Log how many were skipped."""
-        if self._log is not None and self.policy == "skip" and self._count.value > _LOGGED:
-            self._log.warning('spout "%s": %d malformed records were skipped', self._name, self._count.value)
+        count = 0 if self._count is None else self._count.value
+        if self._log is not None and self.policy == "skip" and count > _LOGGED:
+            self._log.warning('spout "%s": %d malformed records were skipped', self._name, count)
 
     def _tells(self) -> bool:
-        return self.policy != "skip" or self._count.value <= _LOGGED
+        return self.policy != "skip" or self._count is None or self._count.value <= _LOGGED
 
 
 def _shown(record: bytes | str) -> str:
