@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .component import Bolt
     from .runtime import TaskSpec
 
-__all__ = ["AsyncTask", "ExecutorLike", "close_loop", "install", "is_async", "settle"]
+__all__ = ["AsyncTask", "ExecutorLike", "close_loop", "install", "settle"]
 
 _current: ContextVar[Tuple | None] = ContextVar("rainband_tuple", default=None)
 _thread = threading.local()
@@ -59,19 +59,6 @@ class ExecutorLike(Protocol):
 
     def after_slice(self) -> float | None:
         """Flush, tick, expire; seconds until the next call is due, None: at news only, negative: it is over."""
-
-
-def is_async(process: object) -> bool:
-    """Whether calling this gives a coroutine or an async generator.
-
-    Example:
-        >>> async def process(url): ...
-        >>> is_async(process), is_async(partial(process, url="x")), is_async(print)
-        (True, True, False)
-    """
-    while isinstance(process, partial):
-        process = process.func
-    return inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process)
 
 
 def install(

@@ -21,6 +21,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .errors import Reject
+from .exact import safe_repr
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -127,13 +130,19 @@ class Batch:
             # The user gets a list of his own: he may sort or empty it.
             _refuse(self._bolt.process_batch(list(tuples)))
         except BaseException as error:
-            for tup in tuples:
-                if id(tup) not in self._settled:
-                    fail_with(self._bolt, self._fail, tup, error)
+            self._fail_all([tup for tup in tuples if id(tup) not in self._settled], error, is_alone=len(tuples) == 1)
             raise
         for tup in tuples:
             if id(tup) not in self._settled:
                 self._ack(tup)
+
+    def _fail_all(self, tuples: Sequence[Tuple], error: BaseException, *, is_alone: bool) -> None:
+        for tup in tuples:
+            if isinstance(error, Reject) and not is_alone:
+                # One of several is no good; which one shows when they come back alone.
+                self._fail(tup, f"{error.reason} (in a batch)", True)
+            else:
+                fail_with(self._bolt, self._fail, tup, error)
 
     def _ack_of_user(self, tup: Tuple) -> None:
         self._settled.add(id(tup))
@@ -157,5 +166,7 @@ def fail_with(bolt: Any, fail: Callable[..., None], tup: Tuple, error: BaseExcep
     fail_so = getattr(bolt, "_fail_with", None)
     if fail_so is not None:
         fail_so(tup, error)
+    elif isinstance(error, Reject):
+        fail(tup, error.reason, retry=False)
     else:
-        fail(tup, "error")
+        fail(tup, safe_repr(error))

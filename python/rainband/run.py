@@ -326,7 +326,7 @@ class Run:
         )
 
     def _why_failed(self, report: Report) -> RunError | None:
-        error = self._engine.error()
+        error = self._engine.error() or self._runtime.lost_positions
         if error is not None:
             text = self._runtime.describe(error)
             failure = RunError(f'topology "{self._name}" failed: {text}', report=report)

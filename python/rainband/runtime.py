@@ -14,6 +14,7 @@ set up (the program's business; the command line does it for itself).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
@@ -86,9 +87,11 @@ class Runtime:
         self.plan = plan
         self.name = plan.name
         self.positioned: set[str] = set()  # spouts that gave positions in this run
+        self.lost_positions: StateError | None = None
         self.contexts: dict[int, TaskContext] = {}  # by task id; the report reads the counters
         self._log = logging.getLogger(f"rainband.{plan.name}")
         self._named_folder = plan.config["state_dir"]
+        self._batching: set[int] = set()  # components whose tasks take batches; of a factory the plan does not know
         self._checker = Checker(plan.components)
         self._use_folder(StateFolder(self._named_folder or _default_state_dir(plan.name)))
         self._errors = _ErrorLog(plan.name)
@@ -140,7 +143,9 @@ class Runtime:
 
     def _bolt_spec(self, instance: Bolt, context: TaskContext, planned: ComponentPlan) -> TaskSpec:
         spec = bolt_spec(instance, context, planned)
-        if planned.mode == "async":
+        if isinstance(instance, BatchBolt):
+            self._batching.add(planned.index)
+        if planned.mode == "async" or _is_async(instance.process):
             from . import aio  # noqa: PLC0415 - asyncio costs every start of a program some 20 ms
 
             names = [component.name for component in self.plan.components]
@@ -162,7 +167,7 @@ class Runtime:
     def user_error(self, component: int, task_id: int, where: str, error: BaseException, note: str) -> None:
         """Log an exception of user code with its traceback; one that repeats is counted instead."""
         planned = self.plan.components[component]
-        if planned.mode == "batch" and where in {"process", "timer"}:
+        if component in self._batching and where in {"process", "timer"}:
             where, note = "process_batch", "every tuple of the batch failed and is tried again by itself"
         call = where if where.endswith(")") else f"{where}()"
         text = f'{planned.kind} "{planned.name}" task {task_id}: {call} raised {_short(error)}'
@@ -181,7 +186,12 @@ class Runtime:
         """Keep what spout tasks have resolved so far; durable on return, raises if that is not possible."""
         named = [(self.plan.components[component], index, position) for component, index, position in items]
         self.positioned.update(planned.name for planned, _, _ in named)
-        self.store.save([(planned.name, index, planned.tasks, position) for planned, index, position in named])
+        try:
+            self.store.save([(planned.name, index, planned.tasks, position) for planned, index, position in named])
+        except StateError as error:
+            # The last positions of a run come when the core counts it as ended; that must not hide that they are lost.
+            self.lost_positions = error
+            raise
 
     def check_emit(self, component: int, stream: str, values: tuple[Any, ...]) -> object | None:
         """With `checked` only: look at what is emitted; what this returns is handed to `check_receive`."""
@@ -285,6 +295,10 @@ def _settle(returned: object) -> object:
     from . import aio  # noqa: PLC0415 - as above
 
     return aio.settle(returned)
+
+
+def _is_async(process: object) -> bool:
+    return inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process)
 
 
 def _own_hook(instance: Spout | Bolt, name: str) -> Any:

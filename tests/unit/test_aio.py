@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rainband import Bolt, TaskContext, Tuple
-from rainband.aio import AsyncTask, close_loop, install, is_async, settle
+from rainband.aio import AsyncTask, close_loop, install, settle
 from rainband.binding import WHOLE_TUPLE
 from rainband.component import overrides
 from rainband.runtime import TaskSpec
@@ -442,15 +442,3 @@ def test_what_a_plain_process_returned_is_settled() -> None:
         settle(5)
     close_loop()
     close_loop()
-
-
-def test_what_is_async() -> None:
-    async def coroutine() -> None: ...
-
-    async def generator() -> AsyncIterator[int]:
-        yield 1
-
-    assert is_async(coroutine)
-    assert is_async(generator)
-    assert is_async(partial(coroutine))
-    assert not is_async(print)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rainband import BatchBolt, Tuple
+from rainband import BatchBolt, Reject, Tuple
 from rainband.batching import Batch
 from rainband.testing import Clock
 
@@ -14,12 +14,15 @@ class Sink:
     def __init__(self) -> None:
         self.acked: list[int] = []
         self.failed: list[tuple[int, str]] = []
+        self.rejected: list[int] = []
 
     def ack(self, tup: Tuple) -> None:
         self.acked.append(tup["n"])
 
     def fail(self, tup: Tuple, reason: str = "error", retry: bool = True) -> None:
         self.failed.append((tup["n"], reason))
+        if not retry:
+            self.rejected.append(tup["n"])
 
 
 class Noted(BatchBolt):
@@ -41,9 +44,9 @@ class Noted(BatchBolt):
 
 
 class Rig:
-    def __init__(self, size: int = 3, interval_s: float = 1.0) -> None:
+    def __init__(self, size: int = 3, interval_s: float = 1.0, bolt: Noted | None = None) -> None:
         self.clock = Clock()
-        self.bolt = Noted()
+        self.bolt = Noted() if bolt is None else bolt
         self.sink = Sink()
         self.bolt._attach(self.sink)
         self.batch = Batch(self.bolt, size, interval_s, self.clock)
@@ -92,7 +95,7 @@ def test_all_fail_when_it_raises_and_the_error_comes_out(rig: Rig) -> None:
     with pytest.raises(ValueError, match="-5"):
         rig.add(-5)
     assert rig.sink.acked == []
-    assert rig.sink.failed == [(1, "error"), (2, "error"), (-5, "error")]
+    assert rig.sink.failed == [(1, "ValueError(-5)"), (2, "ValueError(-5)"), (-5, "ValueError(-5)")]
     rig.add(4)
     assert len(rig.batch) == 1
 
@@ -111,7 +114,7 @@ def test_what_the_user_settles_himself_is_not_settled_again(rig: Rig) -> None:
     assert rig.sink.failed == [(7, "seven")]
     with pytest.raises(ValueError, match="-1"):
         rig.add(7, 8, -1)
-    assert rig.sink.failed == [(7, "seven"), (7, "seven"), (-1, "error")]
+    assert rig.sink.failed == [(7, "seven"), (7, "seven"), (-1, "ValueError(-1)")]
     assert rig.sink.acked == [8, 6, 8]
 
 
@@ -119,7 +122,7 @@ def test_a_returned_value_fails_the_batch() -> None:
     rig = Rig(size=1)
     with pytest.raises(TypeError, match=r"process_batch\(\) returned str; what it returns is not emitted: emit it"):
         rig.add(99)
-    assert rig.sink.failed == [(99, "error")]
+    assert rig.sink.failed[0][0] == 99
 
 
 def test_flush_runs_what_waits_before_the_users_flush(rig: Rig) -> None:
@@ -148,3 +151,19 @@ def test_the_core_keeps_the_exception_of_a_failed_batch(rig: Rig) -> None:
         rig.add(1, 2, -1)
     assert kept == [(1, caught.value), (2, caught.value), (-1, caught.value)]
     assert rig.sink.failed == []
+
+
+class Refuses(Noted):
+    def process_batch(self, tuples: Sequence[Tuple]) -> Any:
+        raise Reject("no")
+
+
+def test_a_reject_counts_when_the_tuple_is_alone() -> None:
+    rig = Rig(size=2, bolt=Refuses())
+    with pytest.raises(Reject):
+        rig.add(1, 2)
+    assert rig.sink.failed == [(1, "no (in a batch)"), (2, "no (in a batch)")]
+    assert rig.sink.rejected == []
+    with pytest.raises(Reject):
+        rig.add(1, attempt=2)
+    assert rig.sink.rejected == [1]

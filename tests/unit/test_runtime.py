@@ -224,7 +224,9 @@ def test_an_error_of_user_code_is_logged_with_its_place_and_traceback(
 
 
 def test_an_error_of_a_batch_names_process_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runtime(tmp_path).user_error(2, 4, "timer", ValueError("x"), "")
+    made = runtime(tmp_path)
+    made.build(2, 4, 0)
+    made.user_error(2, 4, "timer", ValueError("x"), "")
     assert caplog.records[0].getMessage() == (
         "bolt \"store\" task 4: process_batch() raised ValueError('x'); "
         "every tuple of the batch failed and is tried again by itself"
