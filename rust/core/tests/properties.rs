@@ -22,6 +22,11 @@ fn edges_edge_ids_are_unique() {
 }
 
 #[test]
+fn edges_joins_have_a_limit() {
+    check(edges::joins_have_a_limit);
+}
+
+#[test]
 fn frontier_follows_the_model() {
     check(frontier::follows_the_model);
 }

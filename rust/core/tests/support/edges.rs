@@ -1,9 +1,13 @@
-//! Edge ids: the mixer is a bijection, and no id comes twice, within a task or over tasks (ENGINE 1.4).
+//! Edge ids: the mixer is a bijection, and no id comes twice, within a task or over tasks (ENGINE 1.4). Heads of joins: their
+//! roots are limited (ENGINE 1.5).
 
 use std::collections::HashSet;
 
+use proptest::collection::vec;
 use proptest::prelude::any;
-use rainband_core::emit::{EdgeIds, mix};
+use rainband_core::emit::{EdgeIds, InHand, TooManyRoots, join_heads, mix};
+use rainband_core::ids::{AttemptId, Incarnation, RootRef, StreamId, TaskId};
+use rainband_core::tuple::{Envelope, Head, Roots};
 
 use super::check::{Effort, ensure, for_all};
 
@@ -28,6 +32,27 @@ pub fn edge_ids_are_unique(effort: Effort) -> Result<(), String> {
             }
         }
         Ok(())
+    })
+}
+
+/// A join takes as many distinct roots as it may and no more, and inherits the most hops and the highest stamp.
+pub fn joins_have_a_limit(effort: Effort) -> Result<(), String> {
+    for_all(effort, 200, &(1_usize..9, vec((0_u64..12, 0_u32..9), 0..12)), |(max, anchors)| {
+        let in_hand = |(sequence, hops): &(u64, u32)| {
+            let attempt = AttemptId::new(*sequence, 0);
+            let root = RootRef { task: TaskId(0), incarnation: Incarnation(0), attempt };
+            let head = Head { roots: Roots::One(root), hops: *hops, stamp: *sequence, ..Head::default() };
+            let mut envelope =
+                Envelope { payload: (), edge: None, head, stream: StreamId(0), from: TaskId(0), bytes: 0 };
+            InHand::of(&mut envelope)
+        };
+        let in_hands: Vec<InHand> = anchors.iter().map(in_hand).collect();
+        let roots: HashSet<u64> = anchors.iter().map(|anchor| anchor.0).collect();
+        let got = join_heads(&in_hands, max).map(|head| (head.roots.as_slice().len(), head.hops, head.stamp));
+        let hops = anchors.iter().map(|anchor| anchor.1 + 1).max().unwrap_or(0);
+        let joined = (roots.len(), hops, roots.iter().copied().max().unwrap_or(0));
+        let expected = if roots.len() > max { Err(TooManyRoots { got: roots.len(), max }) } else { Ok(joined) };
+        ensure(got == expected, || format!("{got:?}, expected {expected:?}"))
     })
 }
 

@@ -30,6 +30,7 @@ pub type Property = (&'static str, fn(Effort) -> Result<(), String>);
 pub const PROPERTIES: &[Property] = &[
     ("mix is a bijection", edges::mix_is_a_bijection),
     ("edge ids are unique", edges::edge_ids_are_unique),
+    ("joins have a limit", edges::joins_have_a_limit),
     ("the frontier is a naive frontier", frontier::follows_the_model),
     ("routing conserves", routes::conserves),
     ("shuffle shares", shares::shuffle_is_even),
