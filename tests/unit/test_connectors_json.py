@@ -119,6 +119,17 @@ def test_a_torn_line_is_moved_away(tmp_path: Path, caplog: pytest.LogCaptureFixt
         write(JsonLinesSink(path), "v", (2,))
 
 
+def test_one_writer_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    first = JsonLinesSink(path)
+    attached(first)
+    with pytest.raises(ConnectorError, match=r'bolt "part": ".*out.jsonl" is written by another sink or another run'):
+        JsonLinesSink(path).prepare(context())
+    first.close()
+    write(JsonLinesSink(path), "v", (1,))
+    assert path.read_text() == '{"v": 1}\n'
+
+
 def test_log_rotation(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = JsonLinesSink(path)

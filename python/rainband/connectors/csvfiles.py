@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rainband.errors import ConnectorError
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from rainband._core import Tuple
     from rainband.component import TaskContext
 
-    from .files import Position
+    from .files import Paths, Position
+    from .malformed import Policy
 
 __all__ = ["CsvRows", "CsvSink"]
 
@@ -45,8 +46,12 @@ class CsvRows(FileSource):
         delimiter: one character.
         quote: one character.
         empty_as_none: emit None in place of empty text; for fields of a type that has no empty text.
-        **source: `encoding` (default "utf-8-sig", which passes over a byte order mark), `errors`, `pattern`, `exclude`,
-            `malformed`, `on_change`.
+        encoding: of the files; "utf-8-sig" passes over a byte order mark.
+        errors: see `FileSource`, also for those below.
+        pattern: which names a folder's files must have.
+        exclude: names that are left out.
+        malformed: what becomes of a row that is no good.
+        on_change: what to do with a file that was replaced.
 
     Raises:
         ConnectorError: when a file is opened that lacks a column.
@@ -66,16 +71,29 @@ class CsvRows(FileSource):
 
     def __init__(
         self,
-        path: Any,
+        path: Paths,
         *,
         header: bool = True,
         columns: Mapping[str, str] | None = None,
         delimiter: str = ",",
         quote: str = '"',
         empty_as_none: bool = False,
-        **source: Any,
+        encoding: str = "utf-8-sig",
+        errors: str = "strict",
+        pattern: str = "*",
+        exclude: Iterable[str] = (),
+        malformed: Policy = "auto",
+        on_change: Literal["error", "reread"] = "error",
     ) -> None:
-        super().__init__(path, **{"encoding": "utf-8-sig", **source})
+        super().__init__(
+            path,
+            encoding=encoding,
+            errors=errors,
+            pattern=pattern,
+            exclude=exclude,
+            malformed=malformed,
+            on_change=on_change,
+        )
         self._has_header = header
         self._columns = dict(columns or {})
         self._empty_as_none = empty_as_none

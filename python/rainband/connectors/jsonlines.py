@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from datetime import date, datetime, time
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import UUID
 
 from .files import FileSource
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rainband._core import Tuple
     from rainband.component import TaskContext
 
-    from .files import Position
+    from .files import Paths, Position
+    from .malformed import Policy
     from .rows import Rows
 
 __all__ = ["JsonLines", "JsonLinesSink"]
@@ -40,8 +41,12 @@ class JsonLines(FileSource):
         path: a file, a folder, a glob, or a list of these; see `FileSource`, also for the other arguments.
         keys: field → key, for keys that are no field names: `keys={"at": "@timestamp"}`.
         optional: fields whose key may be missing; the value is then None.
-        **source: `encoding` (default "utf-8-sig", which passes over a byte order mark), `errors`, `pattern`, `exclude`,
-            `malformed`, `on_change`.
+        encoding: of the files; "utf-8-sig" passes over a byte order mark.
+        errors: see `FileSource`, also for those below.
+        pattern: which names a folder's files must have.
+        exclude: names that are left out.
+        malformed: what becomes of a line that is no good.
+        on_change: what to do with a file that was replaced.
 
     Example:
         >>> import tempfile, pathlib
@@ -57,9 +62,27 @@ class JsonLines(FileSource):
     outputs: ClassVar[list[str]] = ["record"]
 
     def __init__(
-        self, path: Any, *, keys: Mapping[str, str] | None = None, optional: Iterable[str] = (), **source: Any
+        self,
+        path: Paths,
+        *,
+        keys: Mapping[str, str] | None = None,
+        optional: Iterable[str] = (),
+        encoding: str = "utf-8-sig",
+        errors: str = "strict",
+        pattern: str = "*",
+        exclude: Iterable[str] = (),
+        malformed: Policy = "auto",
+        on_change: Literal["error", "reread"] = "error",
     ) -> None:
-        super().__init__(path, **{"encoding": "utf-8-sig", **source})
+        super().__init__(
+            path,
+            encoding=encoding,
+            errors=errors,
+            pattern=pattern,
+            exclude=exclude,
+            malformed=malformed,
+            on_change=on_change,
+        )
         self._keys = dict(keys or {})
         self._optional = {optional} if isinstance(optional, str) else set(optional)
 

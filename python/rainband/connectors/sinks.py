@@ -13,6 +13,7 @@ again: at least once. For exactly once write to a table with a key, see `SqliteS
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING, Any
@@ -149,10 +150,11 @@ class FileSink(BatchBolt):
         try:
             self._fd = self._open_fd()
             self._is_begun = False
-            status = os.fstat(self._fd)
-            self._is_regular = stat.S_ISREG(status.st_mode)
-            if self._is_regular and status.st_size:
-                self._repair(status.st_size)
+            self._is_regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            if self._is_regular:
+                self._lock()
+                # The size of now: who held the lock until now may have written.
+                self._repair(os.fstat(self._fd).st_size)
         except OSError as error:
             raise ConnectorError(f'"{self.path}" cannot be opened for writing: {reason_of(error)}') from error
 
@@ -164,7 +166,22 @@ class FileSink(BatchBolt):
                 return os.open(self.path, flags | os.O_WRONLY)
         return os.open(self.path, flags | os.O_RDWR, 0o644)
 
+    def _lock(self) -> None:
+        # Two that write one file would cut off each other's lines after a failed write. A file system without locks
+        # has to be trusted.
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ConnectorError(
+                f'bolt "{self._name}": "{self.path}" is written by another sink or another run; give each its own file'
+            ) from None
+        except OSError as error:
+            self._log.debug('"%s" cannot be locked: %s', self.path, reason_of(error))
+
     def _repair(self, size: int) -> None:
+        if not size:
+            return
         offset = max(0, size - _TAIL_BYTES)
         tail = os.pread(self._fd, _TAIL_BYTES, offset)
         if tail.endswith(b"\n"):
