@@ -42,6 +42,7 @@ __all__ = ["AsyncTask", "ExecutorLike", "close_loop", "install", "settle"]
 _current: ContextVar[Tuple | None] = ContextVar("rainband_tuple", default=None)
 _thread = threading.local()
 _MISSING: Final = object()
+_CANCEL_S: Final = 1.0  # for coroutines to end after they were cancelled
 _log = logging.getLogger("rainband.aio")
 
 
@@ -199,6 +200,7 @@ class AsyncTask:
         self._in_flight: dict[int, asyncio.Task[None]] = {}  # by id() of the tuple, which the coroutine keeps alive
         self._timed_out: set[int] = set()
         self._ticking: asyncio.Task[None] | None = None
+        self._is_closed = False  # what is in flight then is the core's to settle
         self._emit = bolt.emit
         vars(bolt)["emit"] = self.emit
 
@@ -236,10 +238,10 @@ class AsyncTask:
         try:
             await self._consume(self._call(tup))
         except BaseException as error:  # noqa: BLE001 - whatever user code raises fails the tuple, not the loop
-            if not self._loop.is_ending and id(tup) not in self._timed_out:
+            if not self._is_closed and id(tup) not in self._timed_out:
                 self._raised(tup, error)
         else:
-            if self._auto_ack and id(tup) not in self._timed_out:
+            if self._auto_ack and not self._is_closed and id(tup) not in self._timed_out:
                 self._bolt.ack(tup)
         finally:
             _current.reset(token)
@@ -306,7 +308,7 @@ class AsyncTask:
         try:
             await self._consume(returned)
         except BaseException as error:  # noqa: BLE001 - as in _handle
-            if not self._loop.is_ending:
+            if not self._is_closed:
                 self._on_raise("tick", error)
         finally:
             self._loop.wake()
@@ -325,7 +327,8 @@ class AsyncTask:
             await asyncio.sleep(0)  # for the callbacks that take the ended ones out
 
     def cancel_all(self) -> list[asyncio.Task[None]]:
-        """Cancel everything; the tasks to wait for."""
+        """Cancel everything, settle nothing any more; the asyncio tasks to wait for."""
+        self._is_closed = True
         self.waiting.clear()
         rest = [*self._in_flight.values(), *([self._ticking] if self._ticking is not None else [])]
         for task in rest:
@@ -339,7 +342,6 @@ class _Loop:
     def __init__(self) -> None:
         self.asyncio = asyncio.new_event_loop()
         self.tasks: dict[int, AsyncTask] = {}
-        self.is_ending = False
         self._has_news = False  # since the last `take`
         self._is_turning = False  # between `run_forever` and its `stop`; `complete` must not be stopped
         self._is_running = False
@@ -365,7 +367,7 @@ class _Loop:
                 self._turn(0.0 if self._has_news else delay_s)
         finally:
             self.asyncio.remove_reader(descriptor)
-            self._end()
+            self._cancel(list(self.tasks.values()))
             self._is_running = False
 
     def _on_news(self, executor: ExecutorLike) -> None:
@@ -404,18 +406,18 @@ class _Loop:
         finally:
             self._is_turning = turning
 
-    def _end(self) -> None:
-        self.is_ending = True
-        rest = [ended for task in self.tasks.values() for ended in task.cancel_all()]
+    def _cancel(self, tasks: list[AsyncTask]) -> None:
+        rest = [ended for task in tasks for ended in task.cancel_all() if not ended.done()]
         if rest:
-            self.asyncio.run_until_complete(asyncio.wait(rest, timeout=1.0))
-            left = [task for task in rest if not task.done()]
+            self.asyncio.run_until_complete(asyncio.wait(rest, timeout=_CANCEL_S))
+            left = sum(not task.done() for task in rest)
             if left:
-                _log.error("%d coroutines went on after they were cancelled; they are left behind", len(left))
+                _log.error("%d coroutines went on after they were cancelled; they are left behind", left)
 
     def close_task(self, task_id: int, task: AsyncTask, hook: Callable[[], object] | None) -> None:
-        """Run the user's `close`; with the last task the loop itself is closed."""
+        """End what a task has in flight and run the user's `close`; with the last task the loop itself is closed."""
         try:
+            self._cancel([task])
             if hook is not None:
                 task.run_hook(hook)
         finally:

@@ -103,6 +103,7 @@ class Run:
         self._drain_deadline: float | None = None
         self._stop_deadline: float | None = None
         self._pending_at_timeout: list[Pending] | None = None
+        self._defect: BaseException | None = None
         self._result: Report | None = None
         self._failure: RunError | None = None
         self._threads: list[threading.Thread] = []
@@ -204,7 +205,9 @@ class Run:
         try:
             body()
         except BaseException as error:  # noqa: BLE001
+            self._defect = error
             self._engine.fail_run(error)
+            self._stop_now(_STOP_GRACE_S)  # an engine with a defect may not come to its end by itself
         finally:
             if "rainband.aio" in sys.modules:  # asyncio is not imported for those who do not use it
                 sys.modules["rainband.aio"].close_loop()
@@ -326,7 +329,7 @@ class Run:
         )
 
     def _why_failed(self, report: Report) -> RunError | None:
-        error = self._engine.error() or self._runtime.lost_positions
+        error = self._engine.error() or self._defect or self._runtime.lost_positions
         if error is not None:
             text = self._runtime.describe(error)
             failure = RunError(f'topology "{self._name}" failed: {text}', report=report)

@@ -287,6 +287,33 @@ def test_the_end_cancels_what_is_in_flight_without_settling_it() -> None:
     assert (rig.sink.acked, rig.sink.failed, rig.raised) == ([], [], [])
 
 
+def test_a_restarted_task_begins_anew_on_the_same_loop() -> None:
+    class Hangs(Bolt):
+        async def process(self, tup: Tuple) -> None:
+            await asyncio.sleep(60)
+
+    old = Rig(Hangs())
+    new: list[Rig] = []
+
+    def script(executor: PlayedExecutor) -> float | None:
+        if executor.slices == 2:
+            assert old.spec.close is not None
+            old.spec.close()
+            new.append(Rig(Waits()))
+            executor.put(2)
+        return -1.0 if new and new[0].sink.acked else 0.001
+
+    executor = PlayedExecutor(script)
+    executor.put(1)
+    assert old.spec.loop is not None
+    old.spec.loop(executor)
+    assert new[0].spec.close is not None
+    new[0].spec.close()
+    executor.close()
+    assert (old.sink.acked, old.sink.failed, old.raised) == ([], [], [])
+    assert new[0].sink.acked == [2]
+
+
 def test_outputs_are_flushed_as_they_come_and_not_at_the_end_of_a_call() -> None:
     seen: list[int] = []
     rig = Rig(Waits())

@@ -192,6 +192,16 @@ def test_what_leaves_an_executor_fails_the_run(state: Path) -> None:
     assert isinstance(caught.value.__cause__, SystemExit)
 
 
+def test_a_defect_ends_the_run_also_when_the_engine_does_not(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_STOP_GRACE_S", 0.2)
+    engine = PlayedEngine(ends_on="never")
+    engine.fail_run = lambda error: None  # type: ignore[method-assign]
+    engine.body = lambda index: sys.exit("defect") if index == 1 else None
+    with pytest.raises(RunError, match=r"SystemExit\('defect'\)"):
+        started(engine, state).wait()
+    engine.end("failed")
+
+
 def test_stop_drains_and_waits(state: Path) -> None:
     engine = PlayedEngine()
     assert started(engine, state).stop().state == "ended"
