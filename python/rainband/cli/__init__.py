@@ -45,7 +45,13 @@ def main() -> NoReturn:
     if args in (["--version"], ["-V"]):
         sys.stdout.write(f"rainband {_version()}\n")
         sys.exit(0)
-    sys.exit(run_cli(args))
+    code = run_cli(args)
+    if "rainband.run" in sys.modules:
+        # Threads may still be inside calls of the user's that do not return; this gets the code out all the same.
+        from rainband.run import leave  # noqa: PLC0415 - loaded already
+
+        leave(code)
+    sys.exit(code)
 
 
 def run_cli(args: list[str]) -> int:

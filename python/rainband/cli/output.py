@@ -6,23 +6,49 @@ Colours only on a terminal, and not with ``NO_COLOR``; click takes them out else
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import logging
+import sys
+import traceback
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from rainband.definition.problem import FileProblem, Masker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rainband.errors import Problem
 
 _masks: list[Masker] = []
+_results: list[TextIO] = []
 
 
 def hide(masker: Masker) -> None:
-    """From now on the secrets of ``masker`` are hidden in everything written here."""
+    """From now on the secrets of ``masker`` are hidden in everything written here, and in all log records."""
+    if not masker:
+        return
     _masks.append(masker)
+    if len(_masks) == 1:
+        _mask_logs()
+
+
+def _mask_logs() -> None:
+    """Masks records where they are made, so that it holds for every handler, the user's own too."""
+    make = logging.getLogRecordFactory()
+
+    def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        hidden = mask()
+        # A record with wrong arguments is left to logging, which tells about it.
+        with suppress(TypeError, ValueError, KeyError):
+            record.msg, record.args = hidden(record.getMessage()), None
+        if record.exc_info and record.exc_info[1] is not None:
+            record.exc_text = hidden("".join(traceback.format_exception(record.exc_info[1])).rstrip())
+        return record
+
+    logging.setLogRecordFactory(masked)
 
 
 def mask() -> Masker:
@@ -37,9 +63,20 @@ def mask() -> Masker:
     return All()
 
 
+@contextmanager
+def prints_to_stderr(*, when: bool) -> Iterator[None]:
+    """What the user's code prints meanwhile goes to stderr, so that stdout is one JSON text."""
+    _results.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr) if when else nullcontext():
+            yield
+    finally:
+        _results.pop()
+
+
 def result(text: str) -> None:
     """Writes a part of the result to stdout."""
-    click.echo(mask()(text))
+    click.echo(mask()(text), file=_results[-1] if _results else None)
 
 
 def result_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ Examples:
   rainband run pipeline.py                   its only Topology
   rainband run pipeline.py:build -p path=/var/log/syslog
   rainband run shop.pipelines:orders --json > report.json
+
+With --json, what your own code prints goes to stderr. Secrets (values of variables named like DB_PASSWORD or
+API_TOKEN, and of file: references) are shown as ***, except in what your own code writes.
 
 SIGINT (Ctrl-C) or SIGTERM drains: sources stop, what is in flight is finished. A second one stops at once.
 
@@ -58,6 +61,13 @@ def command(  # noqa: PLR0917 - click gives them by name
         text = "worker processes come in the next release; this one runs a topology in one process"
         msg = f"{text}; leave --workers out and use parallelism for threads"
         raise click.UsageError(msg)
+    with output.prints_to_stderr(when=as_json):
+        return _run(target, params, config, duration, as_json=as_json)
+
+
+def _run(
+    target: str, params: Mapping[str, str], config: Mapping[str, Any], duration: float | None, *, as_json: bool
+) -> int:
     topology = load_target(target, params).topology()
     from rainband.errors import RunInterrupted  # noqa: PLC0415
     from rainband.progress import Progress  # noqa: PLC0415

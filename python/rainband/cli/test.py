@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,7 @@ A test in a topology file:
 
 Values of one field are written bare, several as a list. Whole and broken numbers are compared as numbers (to nine
 digits), dates, paths and the like as their text. A tuple that fails for good fails the test, unless dead_letters says
-how many must.
+how many must. What components print is shown when a test fails.
 
 Exit codes: 0 all passed · 1 any failed · 2 usage · 3 a file does not exist, or no test was found · 78 invalid topology.
 """
@@ -77,24 +79,32 @@ def _test_file(file: str, part: str, params: Mapping[str, str], *, quiet: bool) 
     rows = []
     if not quiet:
         output.result(file)
-    for entry, definition in load_tests(file, params=params):
+    for index, (entry, definition) in enumerate(load_tests(file, params=params)):
         output.hide(definition.mask)
         if part in entry.name:
-            rows.append(_run_test(file, entry, definition))
+            rows.append(_run_test(definition.place(("tests", index)), entry, definition))
             if not quiet:
                 _tell(rows[-1])
     return rows
 
 
-def _run_test(file: str, entry: TestEntry, definition: Definition) -> dict[str, Any]:
+def _run_test(place: str, entry: TestEntry, definition: Definition) -> dict[str, Any]:
     from rainband.errors import RunError  # noqa: PLC0415
     from rainband.testing import complete  # noqa: PLC0415 - the engine
 
     topology = definition.topology()
     start = time.perf_counter()
-    row: dict[str, Any] = {"file": file, "name": entry.name, "passed": False, "differences": []}
+    row: dict[str, Any] = {
+        "place": place,
+        "file": definition.file,
+        "name": entry.name,
+        "passed": False,
+        "differences": [],
+    }
+    printed = io.StringIO()
     try:
-        result = complete(topology, spouts=_given(entry))
+        with contextlib.redirect_stdout(printed):
+            result = complete(topology, spouts=_given(entry))
         emitted = {name: list(result[name]) for name in entry.expect}
     except KeyError as error:
         row["error"] = f"expect: {error.args[0]}"
@@ -114,6 +124,7 @@ def _run_test(file: str, entry: TestEntry, definition: Definition) -> dict[str, 
                 "letters": [str(each) for each in dead],
             }
         row["passed"] = not row["differences"] and "dead_letters" not in row
+    row["printed"] = printed.getvalue()
     row["duration_s"] = round(time.perf_counter() - start, 4)
     return row
 
@@ -135,7 +146,11 @@ def _given(entry: TestEntry) -> dict[str, list[Any]]:
 
 def _tell(row: dict[str, Any]) -> None:
     word = click.style("ok    ", fg="green") if row["passed"] else click.style("FAIL  ", fg="red", bold=True)
-    output.result(f"  {word}{row['name']} ({row['duration_s'] * 1000:.0f} ms)")
+    output.result(
+        f"  {word}{row['name']} ({row['duration_s'] * 1000:.0f} ms)" + ("" if row["passed"] else f" {row['place']}")
+    )
+    if row["printed"] and not row["passed"]:
+        output.result(_indented("printed:\n" + row["printed"]))
     if "error" in row:
         output.result(_indented(row.get("traceback", "") + "\n" + row["error"]))
     for found in row["differences"]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rainband.definition.model import TestEntry, TopologyFile
+    from rainband.definition.problem import Path
     from rainband.topology import Topology
 
 
@@ -60,6 +61,11 @@ class Definition:
         if problems or topology is None:
             raise definition_error(self.file, problems, self.mask)
         return topology
+
+    def place(self, path: Path) -> str:
+        """Where a value stands, as ``file:line:column``."""
+        line, column = self._source.at(path)
+        return f"{self.file}:{line}:{column}"
 
     def shown(self) -> dict[str, Any]:
         """The file as data with secrets masked: values of secret variables and files, of keys named so."""
