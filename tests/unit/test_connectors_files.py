@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rainband.connectors import ConnectorError, Lines
-from rainband.connectors.paths import FileList, find_files, share_of
+from rainband.connectors.order import Order
+from rainband.connectors.paths import find_files, share_of
 from rainband.connectors.rows import Rows
 
 
@@ -273,8 +274,8 @@ def test_a_file_that_vanished_is_logged(tmp_path: Path, caplog: pytest.LogCaptur
     (logs / "b").unlink()
     with caplog.at_level(logging.WARNING):
         assert read(logs, context(state_dir=state, position=seen.positions[0])) == ["c1", "c2"]
-    assert 'a" is gone, which was read up to byte 3; going on with the next' in caplog.text
-    assert 'b" of the earlier run is gone and was not read; going on with the next' in caplog.text
+    assert 'a" of the earlier run is gone, which was read up to byte 3; going on with the next' in caplog.text
+    assert 'b" of the earlier run is gone, which was read up to byte 0; going on with the next' in caplog.text
     caplog.clear()
     # Read whole and then removed: nothing to tell.
     assert read(logs, context(state_dir=state, position=seen.positions[4])) == ["c2"]
@@ -323,26 +324,118 @@ def test_a_long_file_that_was_cut(tmp_path: Path) -> None:
         read(path, context(position=position))
 
 
-def test_the_list_of_files_is_lost(tmp_path: Path) -> None:
+def test_files_that_grew_after_they_were_read(tmp_path: Path) -> None:
+    logs, state = tmp_path / "logs", tmp_path / "state"
+    logs.mkdir()
+    for name in ("app", "sys", "web.gz"):
+        (logs / name).write_bytes(gzip.compress(b"1\n") if name == "web.gz" else f"{name} 1".encode())
+    seen = run_spout(Lines(logs), context(state_dir=state))
+    assert seen.values() == ["app 1", "sys 1", "1"]
+    for n in range(2, 5):
+        for name in ("app", "sys"):
+            with (logs / name).open("a") as stream:
+                stream.write(f"\n{name} {n}")
+        with (logs / "web.gz").open("ab") as packed:
+            packed.write(gzip.compress(b"%d\n" % n))
+        seen = run_spout(Lines(logs), context(state_dir=state, position=seen.positions[-1]))
+        assert sorted(seen.values()) == [str(n), f"app {n}", f"sys {n}"]
+    assert read(logs, context(state_dir=state, position=seen.positions[-1])) == []
+    assert seen.positions == sorted(seen.positions)
+
+
+def test_a_file_that_was_read_is_shorter_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logs, state = tmp_path / "logs", tmp_path / "state"
+    logs.mkdir()
+    for name in "ab":
+        (logs / name).write_text(f"{name}1\n{name}2\n")
+    last = run_spout(Lines(logs), context(state_dir=state)).positions[-1]
+    (logs / "a").write_text("new\n")
+    with pytest.raises(
+        ConnectorError, match='a" is shorter than when it was read; restore it, write on_change="reread"'
+    ):
+        read(logs, context(state_dir=state, position=last))
+    assert read(logs, context(state_dir=state, position=last), on_change="reread") == ["new"]
+    assert "reading it from its beginning" in caplog.text
+
+
+def test_a_file_that_comes_back(tmp_path: Path) -> None:
+    logs, state = tmp_path / "logs", tmp_path / "state"
+    logs.mkdir()
+    for name in "abc":
+        (logs / name).write_text(f"{name}1\n{name}2\n")
+    seen = run_spout(Lines(logs), context(state_dir=state))
+    for name in "ab":
+        (logs / name).rename(tmp_path / name)
+    again = run_spout(Lines(logs), context(state_dir=state, position=seen.positions[0]))
+    assert again.values() == ["c1", "c2"]
+    for name in "ab":
+        (tmp_path / name).rename(logs / name)
+    assert read(logs, context(state_dir=state, position=again.positions[-1])) == ["a2", "b1", "b2"]
+
+
+def test_an_end_that_was_lost_in_a_power_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logs, state = tmp_path / "logs", tmp_path / "state"
+    logs.mkdir()
+    for name in "ab":
+        (logs / name).write_text("x\n")
+    last = run_spout(Lines(logs), context(state_dir=state)).positions[-1]
+    (journal,) = state.iterdir()
+    kept = [line for line in journal.read_text().splitlines(keepends=True) if '"end"' not in line]
+    journal.write_text("".join(kept) + '["end", 0, 2')
+    assert read(logs, context(state_dir=state, position=last)) == []
+    assert 'it is not known how far file "' in caplog.text
+    assert journal.read_text().startswith("".join(kept))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_model_of_many_runs(rng: random.Random) -> None:
+    """Files appear and grow, runs are cut off anywhere; every line comes exactly once behind what was resolved."""
+    with tempfile.TemporaryDirectory() as name:
+        logs, state = Path(name) / "logs", Path(name) / "state"
+        logs.mkdir()
+        written: list[str] = []
+        resolved: list[str] = []
+        position = None
+        for _ in range(8):
+            for _ in range(rng.randrange(1, 4)):
+                file = logs / f"{rng.choice('abcdef')}{rng.choice(['', '.gz'])}"
+                lines = [f"{file.name} {len(written) + n}" for n in range(rng.choice([0, 1, 5, 70]))]
+                written += lines
+                content = "".join(f"{line}\n" for line in lines).encode()
+                with file.open("ab") as stream:
+                    stream.write(gzip.compress(content) if file.suffix else content)
+            limit = rng.choice([None, 1, 40])
+            seen = run_spout(Lines(logs), context(state_dir=state, position=position), limit=limit)
+            assert seen.positions == sorted(seen.positions)
+            done = len(seen.emitted) if limit is None else rng.randrange(len(seen.emitted) + 1)
+            resolved += seen.values()[:done]
+            position = seen.positions[done - 1] if done else position
+        resolved += run_spout(Lines(logs), context(state_dir=state, position=position)).values()
+        assert sorted(resolved) == sorted(written)
+
+
+def test_the_order_of_files_is_lost(tmp_path: Path) -> None:
     path, state = tmp_path / "a.txt", tmp_path / "state"
     path.write_text("one\ntwo\n")
     position = run_spout(Lines(path), context(state_dir=state)).positions[0]
-    (kept,) = state.iterdir()
-    kept.write_text('{"format": "rainband files 1", "files": ["other"]}')
+    (journal,) = state.iterdir()
+    journal.write_text('["rainband files 2"]\n["read", "other", 0, ""]\n')
     with pytest.raises(ConnectorError, match="which is not file 0 of"):
         read(path, context(position=position, state_dir=state))
-    kept.write_text("{")
-    with pytest.raises(ConnectorError, match="cannot be read: it is damaged"):
-        read(path, context(position=position, state_dir=state))
-    kept.unlink()
+    for damaged in ("{\n", '["other format"]\n', "[]\n", '["rainband files 2"]\n["read", "a", 0, "", 1]\n'):
+        journal.write_text(damaged)
+        with pytest.raises(ConnectorError, match="cannot be read: it is damaged"):
+            read(path, context(position=position, state_dir=state))
+    journal.unlink()
     with pytest.raises(ConnectorError, match="cannot be read: no such file or directory"):
         read(path, context(position=position, state_dir=state))
 
 
 def test_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConnectorError, match=r"the list of files cannot be kept in .*: file exists"):
-        FileList(tmp_path / "file" / "order.json").start([])
+    with pytest.raises(ConnectorError, match=r"the order of files cannot be kept in .*: file exists"):
+        Order(tmp_path / "file" / "order.jsonl").begin([])
 
 
 # -- malformed -----------------------------------------------------------------------------------------------------

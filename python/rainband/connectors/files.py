@@ -3,7 +3,7 @@
 A spout's hooks, on its own thread. `open` finds the files, takes this task's share and goes to the position of the
 earlier run; `next_tuple` emits up to `EMITS` records. The id and the position of a record are one tuple:
 
-    (2, 7340, "logs/b.log", "1024:5c1f09aa")    file 2 of this task's order (see `paths`), offset behind the record,
+    (2, 7340, "logs/b.log", "1024:5c1f09aa")    file 2 of this task's order (see `order`), offset behind the record,
                                                 the file's name, length and checksum of its first bytes (see `rows`)
 
 Guarantees: a run that goes on from a position emits exactly the records behind it, also in .gz files, files that grew,
@@ -25,7 +25,8 @@ from rainband.component import Spout, TaskContext
 from rainband.errors import ConnectorError
 
 from .malformed import MALFORMED_FIELDS, Malformed, Policy
-from .paths import FileList, find_files, share_of
+from .order import End, Order, Segment
+from .paths import find_files, share_of
 from .rows import Rows, canonical_encoding
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class FileSource(Spout):
         self.exclude = exclude
         self.on_change = on_change
         self._malformed = Malformed(malformed)
+        self._order = Order(None)
+        self._next = 0
         self._rows: Rows | None = None
         self._records: Iterator[tuple[tuple[Any, ...], Position]] = iter(())
         self._error: BaseException | None = None
@@ -97,14 +100,14 @@ class FileSource(Spout):
         found = find_files(self.path, pattern=self.pattern, exclude=self.exclude)
         tasks = max(1, len(context.tasks.get(context.component, ())))
         mine = share_of(found, context.task_index, tasks)
-        home = context.state_dir and Path(context.state_dir) / f"files-{context.component}-{context.task_index}.json"
+        home = context.state_dir and Path(context.state_dir) / f"files-{context.component}-{context.task_index}.jsonl"
+        self._order = Order(home)
         self._found = frozenset(mine)
         position: Position | None = context.position
         if position is None:
-            self._files = FileList(home).start(mine) if home else mine
-            self._next = 0
+            self._order.begin(mine)
         else:
-            self._resume(mine, position, FileList(home) if home else None)
+            self._resume(mine, *position)
 
     def next_tuple(self) -> None:
         """Emit up to `EMITS` records; the end of the last file ends the task."""
@@ -124,6 +127,7 @@ class FileSource(Spout):
         """Close the file and log what was skipped."""
         if self._rows is not None:
             self._rows.close()
+        self._order.close()
         self._malformed.close()
 
     # -- for subclasses --------------------------------------------------------------------------------------------
@@ -142,50 +146,59 @@ class FileSource(Spout):
 
     # -- files -----------------------------------------------------------------------------------------------------
 
-    def _resume(self, mine: list[str], position: Position, kept: FileList | None) -> None:
-        index, offset, path, head = position
-        if kept is None:  # a harness without a state folder: the order of the names is all there is
-            self._files = mine if path in self._found else sorted([*mine, path])
-            index = self._files.index(path)
-        else:
-            self._files = kept.resume(mine)
-            if self._files[index : index + 1] != [path]:
-                raise ConnectorError(
-                    f'the position of the earlier run is in "{path}", which is not file {index} of "{kept.home}"; '
-                    "give another state_dir to read everything again"
-                )
-        self._next = index
-        if path not in self._found:
-            self._log.warning('file "%s" is gone, which was read up to byte %d; going on with the next', path, offset)
-            self._next = index + 1
-            return
-        rows = Rows(path, self.encoding, self.errors)
-        try:
-            note = rows.resume(offset, head)
-        except ConnectorError as error:
-            rows.close()
-            if self.on_change == "error":
-                raise ConnectorError(
-                    f'{error}; restore it, write on_change="reread", or give another state_dir to read everything again'
-                ) from error
-            self._log.warning("%s; reading it from its beginning", error)
-            return
-        if note:
-            self._log.warning("%s", note)
-        self._start(rows)
+    def _resume(self, mine: list[str], index: int, offset: int, path: str, head: str) -> None:
+        since = self._order.resume(mine, index, path)
+        for each in since.unknown:
+            text = 'it is not known how far file "%s" was read; if it grew since, what is new is not read'
+            self._log.warning(text, each)
+        for each in since.shorter:
+            self._changed(ConnectorError(f'file "{each}" is shorter than when it was read'))
+        self._order.add([Segment(each) for each in since.shorter])
+        if not self._enter(since.at, offset, head):
+            self._next = since.at + 1
 
     def _open_next(self) -> bool:
+        """Go to the next file that is there; whether there is one."""
         if self._rows is not None:
+            self._order.end(self._next - 1, End(self._rows.offset, self._rows.head, self._rows.size))
             self._rows.close()
             self._rows = None
-        while self._next < len(self._files):
-            path = self._files[self._next]
-            if path in self._found:
-                self._start(Rows(path, self.encoding, self.errors))
+        while self._next < len(self._order.segments):
+            _, start, head = self._order.segments[self._next]
+            if self._enter(self._next, start, head):
                 return True
-            self._log.warning('file "%s" of the earlier run is gone and was not read; going on with the next', path)
             self._next += 1
         return False
+
+    def _enter(self, index: int, offset: int, head: str) -> bool:
+        """Open the file of a segment and go to an offset; False if an earlier run knew it and it is gone."""
+        path = self._order.segments[index].path
+        if path not in self._found:
+            text = 'file "%s" of the earlier run is gone, which was read up to byte %d; going on with the next'
+            self._log.warning(text, path, offset)
+            self._order.end(index, End(offset, head, 0))  # it may come back
+            return False
+        rows = Rows(path, self.encoding, self.errors)
+        if offset:
+            try:
+                note = rows.resume(offset, head)
+            except ConnectorError as error:
+                rows.close()
+                self._changed(error)
+                rows = Rows(path, self.encoding, self.errors)
+            else:
+                if note:
+                    self._log.warning("%s", note)
+        self._next = index
+        self._start(rows)
+        return True
+
+    def _changed(self, error: ConnectorError) -> None:
+        if self.on_change == "error":
+            raise ConnectorError(
+                f'{error}; restore it, write on_change="reread", or give another state_dir to read everything again'
+            ) from error
+        self._log.warning("%s; reading it from its beginning", error)
 
     def _start(self, rows: Rows) -> None:
         self._rows = rows

@@ -1,12 +1,8 @@
-"""Which files a source reads, in which order, and which task reads which.
+"""Which files a source reads, and which task reads which.
 
 Off the tuple's path: called by `files` when a task opens. `find_files` turns what the user wrote (files, folders,
 globs) into names; `share_of` divides them over the tasks by a hash of the name, so that a file that appears later moves
-no other file to another task; `FileList` fixes the order of a task's files in its state folder. Without that list a
-file that appears between two runs and sorts before the position would never be read:
-
-    run 1 finds app-1.log app-2.log            order: app-1 app-2          position: (1, 7340, "app-2.log", …)
-    run 2 finds app-1.log app-10.log app-2.log order: app-1 app-2 app-10   goes on in app-2, then reads app-10
+no other file to another task. In which order a task reads its share is the business of `order`.
 
 Not here: watching folders. A source reads what it finds when it opens.
 """
@@ -16,20 +12,17 @@ from __future__ import annotations
 import fnmatch
 import glob
 import hashlib
-import json
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rainband.errors import ConnectorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["FileList", "find_files", "reason_of", "share_of"]
-
-_FORMAT: Final = "rainband files 1"
+__all__ = ["find_files", "reason_of", "share_of"]
 
 
 def find_files(
@@ -135,61 +128,6 @@ def share_of(files: Iterable[str], task_index: int, tasks: int) -> list[str]:
 
 def _hash(path: str) -> int:
     return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "big")
-
-
-class FileList:
-    """The order in which one task reads its files, kept from run to run.
-
-    Example:
-        >>> import tempfile, pathlib
-        >>> home = pathlib.Path(tempfile.mkdtemp()) / "order.json"
-        >>> FileList(home).start(["b", "d"])
-        ['b', 'd']
-        >>> FileList(home).resume(["a", "b", "d"])
-        ['b', 'd', 'a']
-    """
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def start(self, found: list[str]) -> list[str]:
-        """Keep a new order.
-
-        Raises:
-            ConnectorError: the state folder cannot be written.
-        """
-        temporary = self.home.with_name(self.home.name + ".new")
-        try:
-            self.home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with temporary.open("w", encoding="ascii") as stream:
-                json.dump({"format": _FORMAT, "files": found}, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.home)
-        except OSError as error:
-            raise ConnectorError(f'the list of files cannot be kept in "{self.home}": {reason_of(error)}') from error
-        return found
-
-    def resume(self, found: list[str]) -> list[str]:
-        """The kept order with what is new behind it. Files that are gone keep their place.
-
-        Raises:
-            ConnectorError: the list cannot be read, or the new one cannot be written.
-        """
-        try:
-            document = json.loads(self.home.read_text(encoding="ascii"))
-            if document["format"] != _FORMAT or not all(type(path) is str for path in document["files"]):
-                raise ValueError(f"it is not a list of format {_FORMAT!r}")  # noqa: TRY301
-            kept: list[str] = document["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            why = reason_of(error) if isinstance(error, OSError) else f"it is damaged ({error})"
-            raise ConnectorError(
-                f'the list of files in "{self.home}" cannot be read: {why}; it belongs to the position of the earlier '
-                "run: restore it, or give another state_dir to read everything again"
-            ) from error
-        known = set(kept)
-        new = [path for path in found if path not in known]
-        return self.start(kept + new) if new else kept
 
 
 def reason_of(error: OSError) -> str:

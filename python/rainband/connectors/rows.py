@@ -16,6 +16,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
@@ -62,6 +63,8 @@ class Rows:
 
     Attributes:
         row_encoding: the encoding of the rows.
+        offset: where iteration begins; when it is over, the length of the content.
+        size: of the file when it was opened.
         head: length and checksum of the first bytes, for `resume` in a later run.
 
     Example:
@@ -84,6 +87,7 @@ class Rows:
         self.row_encoding = self.encoding if _has_newline_byte(self.encoding) and not has_mark else "utf-8"
         self._mark = codecs.BOM_UTF8 if has_mark else b""
         self._stream: BinaryIO = self._open()
+        self.size = os.stat(self.path).st_size  # noqa: PTH116 - the path is text throughout
         self.head = _checksum(self._read_head())
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
@@ -113,6 +117,7 @@ class Rows:
             for row in rows:
                 end += len(row) + 1
                 yield row, end
+        self.offset = end + held
         if held:
             yield b"".join(parts), end + held
 
