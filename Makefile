@@ -1,0 +1,94 @@
+# What one does with this repository; `make` lists it. Each target installs and builds what it needs, and only that: stamps
+# below .venv remember what was done, and what changed since. Needs GNU make, Rust, a C compiler and a Python of at least 3.11.
+#
+#   .venv/.python ──▶ .venv/.build-tools ──▶ .venv/.core        the interpreter, maturin, the package with its core
+#                 └─▶ .venv/.check-tools                        what only the checks need
+
+# The interpreter that .venv is made of; without one the first that fits (scripts/find-python).
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# maturin and clippy must see the same interpreter, else each builds the bindings again.
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+# With --cfg loom everything is built anew; a folder of its own keeps that from taking the place of the other builds.
+LOOM_TARGET := target/loom
+
+RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
+CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check-rust test-core test-faults test-loom check-python test-python test-install bench wheel docs clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  PYTHON=python3.12 make …   chooses the interpreter of a new .venv"
+
+demo: $(VENV)/.core ## Build everything and count the words of Python's standard library
+	$(BIN)/rainband run topologies/wordcount.yaml
+
+test: check-python check-rust test-core test-faults test-loom test-install test-python ## Run every check (about 5 minutes from nothing)
+
+check-rust: $(VENV)/.python ## Format and lints of the Rust code
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+test-core: ## Unit, property and documentation tests of the core
+	$(CARGO) test --locked --release --package rainband-core --quiet
+
+test-faults: ## Faults planted in the core: each must be found
+	$(CARGO) test --locked --release --package rainband-core --quiet --features fault --test faults
+
+test-loom: ## The queue under every order of its threads
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --package rainband-core --quiet --target-dir $(LOOM_TARGET) --test loom_queue
+
+check-python: $(VENV)/.core $(VENV)/.check-tools ## Format, lints and types of the Python code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict python tests
+
+test-python: $(VENV)/.core $(VENV)/.check-tools ## Tests of the Python code, topologies, stub, schema and documents
+	$(BIN)/python -m pytest
+
+test-install: $(VENV)/.build-tools ## `pip install .` in an empty environment gives a working command
+	scripts/check-install $(BIN)/python
+
+bench: $(VENV)/.core ## Measure; benches/README.md has earlier results
+	$(BIN)/python benches/run.py
+
+wheel: $(VENV)/.build-tools ## Build dist/*.whl for the interpreter of .venv
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+
+docs: $(VENV)/.core ## Write the generated documents: settings and JSON Schema
+	$(BIN)/python scripts/generate-docs
+
+clean: ## Remove what was built and installed here
+	$(CARGO) clean --quiet
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find python tests topologies -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f python/rainband/_core.*.so
+
+# -- stamps --------------------------------------------------------------------------------------------------------
+
+$(VENV)/.python:
+	@python=$$(PYTHON='$(PYTHON)' scripts/find-python) && echo "$$python -m venv $(VENV)" && "$$python" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.build-tools: $(VENV)/.python requirements-build.txt constraints.txt
+	@scripts/check-tools
+	$(PIP_INSTALL) --requirement requirements-build.txt
+	@touch $@
+
+$(VENV)/.check-tools: $(VENV)/.python requirements-dev.txt constraints.txt
+	$(PIP_INSTALL) --requirement requirements-dev.txt
+	@touch $@
+
+# Installed in place: a change of a .py file needs no new installation.
+$(VENV)/.core: $(VENV)/.build-tools $(CORE_INPUTS)
+	VIRTUAL_ENV=$(abspath $(VENV)) PIP_CONSTRAINT=$(abspath constraints.txt) PIP_DISABLE_PIP_VERSION_CHECK=1 \
+		$(BIN)/maturin develop --release --locked
+	@touch $@
