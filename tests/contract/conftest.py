@@ -1,0 +1,81 @@
+"""Around every test of the contract: each run is checked, and nothing may be left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rig import DEADLINE_S, Rig, wait_until
+
+from rainband.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEPT = {"lock", "positions.json", "dead_letters.jsonl"}
+"""All that a run may leave in the state folder that the user gave it."""
+
+
+class Runs:
+    """The runs of one test. A test that plants a loss says so in `expected_lost`."""
+
+    def __init__(self) -> None:
+        self.all: list[Run] = []
+        self.expected_lost = 0
+
+    def check(self) -> None:
+        lost = 0
+        for run in self.all:
+            assert run._result is not None, f"{run.name} is still running"
+            report = run._result
+            for component in report.components.values():
+                assert component.roots.balances, f"{component.name}: {component.roots}"
+                assert len([r for r in report.pending_roots if r.component == component.name]) == component.roots.pending
+            lost += report.counters["lost"]
+        assert lost == self.expected_lost
+
+
+@pytest.fixture(autouse=True)
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
+    """Notes every run; at the end of the test all of them are over, balance, and have left nothing behind."""
+    noted = Runs()
+    start = Run.__init__
+
+    def note(run: Run, *args: Any, **kwargs: Any) -> None:
+        start(run, *args, **kwargs)
+        noted.all.append(run)
+
+    monkeypatch.setattr(Run, "__init__", note)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    threads = set(threading.enumerate())
+    gc.collect()
+    descriptors = _descriptors()
+    yield noted
+    noted.check()
+    noted.all.clear()
+    wait_until(lambda: not set(threading.enumerate()) - threads, "the end of the threads of the test", DEADLINE_S)
+    gc.collect()
+    assert _descriptors() <= descriptors
+    assert not list((tmp_path / "xdg").rglob("*.*"))
+    if (tmp_path / "state").is_dir():
+        assert {path.name for path in (tmp_path / "state").iterdir()} <= KEPT
+
+
+def _descriptors() -> set[tuple[str, str]]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names, not paths
+        try:
+            found.add((name, os.readlink(f"/proc/self/fd/{name}")))  # noqa: PTH115
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    """Runs topologies with a deadline; see rig.py."""
+    return Rig(tmp_path)
