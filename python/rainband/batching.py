@@ -87,15 +87,19 @@ class Batch:
         return len(self._waiting)
 
     def add(self, tup: Tuple) -> None:
-        """Take one tuple; runs the batch when it is full. Raises what `process_batch` raised."""
+        """Take one tuple; runs the batch when it is full. Raises what `process_batch` raised.
+
+        The caller then fails `tup` itself, as it does when a plain `process` raises; the others of the batch have
+        failed.
+        """
         if tup.attempt > 1:
-            self._run([tup])
+            self._run([tup], tup)
             return
         if not self._waiting:
             self._deadline = self._clock() + self._interval_s
         self._waiting.append(tup)
         if len(self._waiting) >= self._size:
-            self.run()
+            self.run(tup)
 
     def timer(self) -> float | None:
         """Run the batch if its time has come; the seconds until then otherwise, None if nothing waits."""
@@ -107,11 +111,11 @@ class Batch:
         self.run()
         return None
 
-    def run(self) -> None:
-        """Run what waits now, if anything does."""
+    def run(self, in_hand: Tuple | None = None) -> None:
+        """Run what waits now, if anything does; `in_hand` is the tuple that the caller fails if this raises."""
         waiting, self._waiting, self._deadline = self._waiting, [], None
         if waiting:
-            self._run(waiting)
+            self._run(waiting, in_hand)
 
     def flush(self, hook: Callable[[], object] | None) -> object:
         """No fresh input will come: run what waits, then the user's own `flush`."""
@@ -124,25 +128,32 @@ class Batch:
         if not self._waiting:
             self._deadline = None
 
-    def _run(self, tuples: Sequence[Tuple]) -> None:
+    def _run(self, tuples: Sequence[Tuple], in_hand: Tuple | None) -> None:
         self._settled.clear()
         try:
             # The user gets a list of his own: he may sort or empty it.
             _refuse(self._bolt.process_batch(list(tuples)))
+        except Reject as error:
+            if len(tuples) == 1:
+                self._fail_all(tuples, in_hand, error)
+                raise
+            # One of several is no good; which one shows when they come back alone.
+            for tup in self._unsettled(tuples):
+                self._fail(tup, f"{error.reason} (in a batch)")
         except BaseException as error:
-            self._fail_all([tup for tup in tuples if id(tup) not in self._settled], error, is_alone=len(tuples) == 1)
+            self._fail_all(tuples, in_hand, error)
             raise
-        for tup in tuples:
-            if id(tup) not in self._settled:
+        else:
+            for tup in self._unsettled(tuples):
                 self._ack(tup)
 
-    def _fail_all(self, tuples: Sequence[Tuple], error: BaseException, *, is_alone: bool) -> None:
-        for tup in tuples:
-            if isinstance(error, Reject) and not is_alone:
-                # One of several is no good; which one shows when they come back alone.
-                self._fail(tup, f"{error.reason} (in a batch)", True)
-            else:
+    def _fail_all(self, tuples: Sequence[Tuple], in_hand: Tuple | None, error: BaseException) -> None:
+        for tup in self._unsettled(tuples):
+            if tup is not in_hand:
                 fail_with(self._bolt, self._fail, tup, error)
+
+    def _unsettled(self, tuples: Sequence[Tuple]) -> list[Tuple]:
+        return [tup for tup in tuples if id(tup) not in self._settled]
 
     def _ack_of_user(self, tup: Tuple) -> None:
         self._settled.add(id(tup))
