@@ -160,6 +160,7 @@ def _imported(name: str, folder: Path) -> ModuleType:
 
 
 def _topology_in(module: ModuleType, place: str, name: str, params: Mapping[str, str]) -> Topology:
+    from rainband.function import mark_of  # noqa: PLC0415
     from rainband.topology import Topology  # noqa: PLC0415
 
     if not name:
@@ -175,8 +176,9 @@ def _topology_in(module: ModuleType, place: str, name: str, params: Mapping[str,
     if isinstance(found, Topology):
         _refuse_params(params, f'"{name}" is a Topology and no function')
         return found
-    if not callable(found) or isinstance(found, type):
-        what = f'"{name}" of "{place}" is {type(found).__name__}'
+    if not callable(found) or isinstance(found, type) or mark_of(found) is not None:
+        kind = "a component" if isinstance(found, type) or mark_of(found) is not None else type(found).__name__
+        what = f'"{name}" of "{place}" is {kind}'
         msg = f"{what}; expected a Topology, or a function that returns one"
         raise click.UsageError(msg)
     return _called(found, name, params)

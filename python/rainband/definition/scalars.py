@@ -24,6 +24,7 @@ _WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_SAFE: Final = re.compile(r"[A-Za-z_./][A-Za-z0-9_ ./:-]*")
 _NUMBER_STARTS: Final = frozenset("-+.0123456789")
 
 MAX_DIGITS: Final = 400
@@ -57,10 +58,16 @@ def read_scalar(text: str) -> str | int | float | bool | None:
 
 def plain_text(value: str) -> str:
     """``value`` as it must be written in a file to be read as the same text: in quotes where it needs them."""
-    safe = (
-        re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_ ./:-]*", value) and ": " not in value and not value.endswith((" ", ":"))
-    )
-    return value if safe and read_scalar(value) == value else json.dumps(value, ensure_ascii=False)
+    safe = _SAFE.fullmatch(value) and ": " not in value and not value.endswith((" ", ":"))
+    if safe and read_scalar(value) == value:
+        return value
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else _escaped(char) for char in quoted)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def values_text(value: Any) -> str:

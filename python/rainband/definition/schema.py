@@ -28,7 +28,12 @@ def generate() -> str:
         for each in owners:
             each["properties"]["config"] |= settings
     schema["$defs"].pop("_Component", None)
-    return json.dumps({"$schema": _ID} | _with_variables(schema), indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(
+            {"$schema": _ID, "title": "rainband topology"} | _with_variables(schema), indent=2, ensure_ascii=False
+        )
+        + "\n"
+    )
 
 
 def _setting(schema: dict[str, Any]) -> dict[str, Any]:
@@ -46,8 +51,8 @@ def _with_variables(schema: Any) -> Any:
         kind == "string" and ("pattern" in schema or "enum" in schema)
     )
     if restricts:
-        about = {key: value for key, value in schema.items() if key in ("description", "default", "title")}
-        rest = {key: value for key, value in schema.items() if key not in about}
+        about = {key: value for key, value in schema.items() if key in ("description", "default")}
+        rest = {key: value for key, value in schema.items() if key not in about and key != "title"}
         return about | {"anyOf": [rest, _VARIABLE]}
     return {
         key: value if key == "propertyNames" else _with_variables(value)
