@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -235,6 +236,9 @@ class Lines(FileSource):
                 f'spout "{context.component}" has the field "{unknown[0]}"; Lines gives "line", "path" and "number"'
             )
         self._names = ["line"] if unknown else names
+        places = [("line", "path", "number").index(name) for name in self._names]
+        # A slice where it is one field: for one place itemgetter gives the value itself and not a tuple.
+        self._pick = itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
 
     def next_tuple(self) -> None:
         """Emit up to `EMITS` lines; the end of the last file ends the task."""
@@ -268,7 +272,7 @@ class Lines(FileSource):
 
     def _read(self, rows: Rows, index: int) -> Iterator[tuple[tuple[Any, ...], Position]]:
         encoding, errors, path, head = rows.row_encoding, self.errors, rows.path, rows.head
-        start = rows.offset
+        start, pick = rows.offset, self._pick
         number = rows.line_number(start) if "number" in self._names else 0
         for row, end in rows:
             position = (index, end, path, head)
@@ -277,8 +281,7 @@ class Lines(FileSource):
             except UnicodeDecodeError as error:
                 self._refuse(row, rows, start, position, _why(error))
             else:
-                known = {"line": line, "path": path, "number": number}
-                yield tuple(known[name] for name in self._names), position
+                yield pick((line, path, number)), position
             start = end
             number += 1
 
