@@ -93,7 +93,7 @@ def test_a_disk_that_fills_up_in_the_middle(tmp_path: Path, lines: list[str], sm
     out = tmp_path / "out.jsonl"
     small_files(20_000)
     with pytest.raises(
-        RunError, match=r'out.jsonl" failed: file too large; the \d+ tuples of this batch are not acked'
+        RunError, match=r'out.jsonl" failed: file too large; nothing of the batch of \d+ is acked'
     ):
         run(tmp_path, LINES_TO_JSON, src=tmp_path / "in.txt", out=out)
     first = records(out)  # whole lines only

@@ -153,7 +153,7 @@ def test_full_device() -> None:
         write(JsonLinesSink("/dev/full"), "v", (1,), (2,))
     assert str(caught.value) == (
         'bolt "part": writing 18 bytes to "/dev/full" failed: no space left on device; '
-        "the 2 tuples of this batch are not acked and come again"
+        "nothing of the batch of 2 is acked, it comes again"
     )
 
 
@@ -172,7 +172,7 @@ def test_a_batch_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
     attached(sink)
     sink.process_batch(tuples("v", *[(n,) for n in range(200)]))
     whole = path.read_bytes()
-    with pytest.raises(ConnectorError, match=r"out.jsonl\" failed: file too large; the 300 tuples of this batch"):
+    with pytest.raises(ConnectorError, match=r"out.jsonl\" failed: file too large; nothing of the batch of 300 is"):
         sink.process_batch(tuples("v", *[("x" * 10,) for _ in range(300)]))
     assert path.read_bytes() == whole
     assert path.stat().st_size < 4096

@@ -124,7 +124,7 @@ class FileSink(BatchBolt):
                 self._cut()
             raise ConnectorError(
                 f'bolt "{self._name}": writing {len(data)} bytes to "{self.path}" failed: {reason_of(error)}; '
-                f"the {lines} tuples of this batch are not acked and come again"
+                f"nothing of the batch of {lines} is acked, it comes again"
             ) from error
 
     def _begin(self) -> bytes:
