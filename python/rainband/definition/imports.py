@@ -80,10 +80,13 @@ def find_object(reference: str, folder: FilePath) -> Any:
 
 
 def _components_in(owner: Any, module_name: str) -> list[str]:
+    exported = getattr(owner, "__all__", ())  # a package may load what it exports when it is asked for
     found = []
-    for name, value in vars(owner).items() if hasattr(owner, "__dict__") else ():
+    for name in dict.fromkeys([*vars(owner), *exported]) if hasattr(owner, "__dict__") else ():
+        value = getattr(owner, name, None)
         is_class = isinstance(value, type) and issubclass(value, Spout | Bolt)
-        if (is_class or mark_of(value) is not None) and getattr(value, "__module__", "") == module_name:
+        is_own = name in exported or getattr(value, "__module__", "") == module_name
+        if (is_class or mark_of(value) is not None) and is_own:
             found.append(name)
     return found
 
