@@ -24,7 +24,7 @@ bolts:
 @pytest.mark.parametrize(
     ("spout", "text"),
     [
-        ('class: "rainband.connectors:Lins"', '4:18: spouts.source.class: .* has no "Lins"; did you mean "Lines"'),
+        ('class: "rainband.connectors:Lins"', '4:19: spouts.source.class: .* has no "Lins"; did you mean "Lines"'),
         ('class: "rainband.connectors:Kafka"', "known here: CsvRows, CsvSink, JsonLines, JsonLinesSink, Lines, Print"),
         ('class: "rainband.connectors:JsonLines", with: {paht: x}', 'no parameter "paht"; did you mean "path"'),
         ('class: "rainband.connectors:Lines"', "spouts.source.*path"),
