@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Pair(click.ParamType[tuple[str, str]]):
+if TYPE_CHECKING:
+    _PairType = click.ParamType[tuple[str, str]]
+    _SecondsType = click.ParamType[float]
+else:
+    # Generic only since click 8.5.
+    _PairType = _SecondsType = click.ParamType
+
+
+class _Pair(_PairType):
     """``KEY=VALUE``."""
 
     name = "K=V"
@@ -25,7 +33,7 @@ class _Pair(click.ParamType[tuple[str, str]]):
         return key.strip(), text
 
 
-class _Seconds(click.ParamType[float]):
+class _Seconds(_SecondsType):
     """``90``, ``90s``, ``1.5m``, ``2h``."""
 
     name = "S"

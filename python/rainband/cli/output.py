@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _masks: list[Masker] = []
 _results: list[TextIO] = []
+_MOST_PROBLEMS = 100  # a file with more is not meant to be one of ours
 
 
 def hide(masker: Masker) -> None:
@@ -99,7 +100,7 @@ def error(text: str, *, fix: str = "") -> None:
 
 def problems(found: Sequence[Problem], heading: str) -> None:
     """Writes every mistake of a topology to stderr, those of files with their line and a caret."""
-    for problem in found:
+    for problem in found[:_MOST_PROBLEMS]:
         if not isinstance(problem, FileProblem):
             message(str(problem))
             continue
@@ -111,6 +112,8 @@ def problems(found: Sequence[Problem], heading: str) -> None:
             click.echo(mask()(number + line) + "\n" + caret, err=True)
         if problem.details:
             message("\n".join("      " + line for line in problem.details.splitlines()))
+    if len(found) > _MOST_PROBLEMS:
+        message(f"… {len(found) - _MOST_PROBLEMS} more; --json shows all of them")
     error(heading)
 
 

@@ -16,7 +16,15 @@ import click
 
 from rainband.cli import output
 from rainband.definition.problem import FileProblem
-from rainband.errors import ConfigError, DefinitionError, DrainError, RunError, RunInterrupted, TopologyError
+from rainband.errors import (
+    ConfigError,
+    DefinitionError,
+    DrainError,
+    RainbandError,
+    RunError,
+    RunInterrupted,
+    TopologyError,
+)
 
 
 class NotFoundError(click.ClickException):
@@ -97,7 +105,7 @@ def _tell(error: BaseException, *, debug: bool) -> None:
         output.problems(error.problems, str(error).partition("\n")[0].rstrip(":"))
     elif isinstance(error, RunError):
         _tell_run(error)
-    elif isinstance(error, TopologyError | ConfigError):
+    elif isinstance(error, RainbandError):
         output.error(str(error))
     elif isinstance(error, KeyboardInterrupt | click.Abort):
         output.error("interrupted")
