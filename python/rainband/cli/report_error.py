@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import traceback
 from typing import Any
 
@@ -51,10 +50,6 @@ def report_error(error: BaseException, args: list[str], *, debug: bool = False) 
         return error.exit_code
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    if isinstance(error, BrokenPipeError):
-        # The reader of stdout has gone; a later flush must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     code = exit_code(error)
     mask = output.mask()
     if "--json" in args:
