@@ -92,6 +92,11 @@ Fields = Annotated[
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
+def _optional(description: str) -> Any:
+    """A field that may be left out, and then is None; None itself is refused in a file, as a key without a value."""
+    return Field(None, description=description)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -114,11 +119,11 @@ StreamValue = Annotated[
 class GroupingEntry(_Strict):
     """A grouping that needs more than its name; exactly one key."""
 
-    fields: Annotated[FieldList, Field(min_length=1)] | None = Field(None, description="Equal values, same task.")
-    partial_key: Annotated[FieldList, Field(min_length=1)] | None = Field(
-        None, description="Equal values go to one of two tasks, the less used."
+    fields: Annotated[FieldList, Field(min_length=1)] = _optional("Equal values, same task.")
+    partial_key: Annotated[FieldList, Field(min_length=1)] = _optional(
+        "Equal values go to one of two tasks, the less used."
     )
-    custom: Reference | None = Field(None, description="Your class with prepare(context, tasks) and choose(values).")
+    custom: Reference = _optional("Your class with prepare(context, tasks) and choose(values).")
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
@@ -163,9 +168,9 @@ class _Component(_Strict):
     class_: Reference = Field(alias="class", description="module:Name of a component, the file's own folder first.")
     with_: dict[str, Any] = Field({}, alias="with", description="Keyword arguments of its constructor or function.")
     parallelism: Count = Field(1, description="Executors (threads).")
-    tasks: Count | None = Field(None, description="Instances; as many as executors if left out, never fewer.")
-    outputs: Fields | None = Field(None, description="Fields of the stream 'default'; replaces the class's.")
-    streams: dict[Name, StreamValue] | None = Field(None, description="Further streams; replaces the class's.")
+    tasks: Count = _optional("Instances; as many as executors if left out, never fewer.")
+    outputs: Fields = _optional("Fields of the stream 'default'; replaces the class's.")
+    streams: dict[Name, StreamValue] = _optional("Further streams; replaces the class's.")
     config: dict[str, Any] = Field({}, description="Configuration of this component.")
 
 

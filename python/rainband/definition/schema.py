@@ -46,6 +46,8 @@ def _with_variables(schema: Any) -> Any:
         return [_with_variables(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
+    # The default None means "left out", which nothing in a file can say.
+    schema = {key: value for key, value in schema.items() if not (key == "default" and value is None)}
     kind = schema.get("type")
     restricts = kind in ("integer", "number", "boolean") or (
         kind == "string" and ("pattern" in schema or "enum" in schema)
