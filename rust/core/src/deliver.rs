@@ -109,11 +109,24 @@ impl<P> Outbox<P> {
         (None, wants_flush)
     }
 
-    #[inline]
+    /// As [`Outbox::send`] for the commonest case: one target, anchored to one tuple. Returns whether the buffer wants a flush.
+    #[inline(always)]
+    pub fn send_one(&mut self, emission: Emission<P>, target: TaskId, anchor: &mut InHand, edges: &mut EdgeIds) -> bool {
+        let edge = (!emission.head.roots.is_untracked()).then(|| edges.draw());
+        if let Some(edge) = edge
+            && !planted(Fault::ChildrenForgotten)
+        {
+            anchor.anchor(edge);
+        }
+        self.put(emission, target, edge)
+    }
+
+    #[inline(always)]
     fn put(&mut self, emission: Emission<P>, target: TaskId, edge: Option<EdgeId>) -> bool {
         let buffer = self.buffers[target.index()].as_mut().expect("the router only names tasks of subscribers");
         if buffer.envelopes.is_empty() {
             self.dirty.push(target);
+            buffer.envelopes.reserve(BATCH);
         }
         self.sent_inside += u64::from(buffer.is_inside);
         let Emission { payload, head, stream, from, bytes } = emission;

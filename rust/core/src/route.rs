@@ -23,6 +23,13 @@ pub trait Chooser<P> {
     /// # Errors
     /// If a value is of a type that is no key.
     fn key_hash(&mut self, payload: &P, fields: &[u16]) -> Result<u64, Self::Error>;
+    /// Whether `fields` hold a key at all, asked instead of the hash where one task takes every key.
+    ///
+    /// # Errors
+    /// As [`Chooser::key_hash`], which this calls unless the caller knows something faster.
+    fn check_key(&mut self, payload: &P, fields: &[u16]) -> Result<(), Self::Error> {
+        self.key_hash(payload, fields).map(drop)
+    }
     /// Whether shuffle should pass over `task` because its queue is full.
     fn is_full(&mut self, task: TaskId) -> bool;
     /// The tasks that the custom grouping of subscriber `component` chose for a tuple on `stream`; pushed onto `targets`.
@@ -54,6 +61,7 @@ struct Route {
 pub struct Router {
     first_stream: u32,
     streams: Vec<Vec<Route>>,
+    only: Vec<Option<(TaskId, bool)>>,
 }
 
 impl Router {
@@ -82,7 +90,10 @@ impl Router {
                 })
                 .collect()
         };
-        Self { first_stream: streams.start, streams: streams.map(routes).collect() }
+        let first_stream = streams.start;
+        let streams: Vec<Vec<Route>> = streams.map(routes).collect();
+        let only = streams.iter().map(|routes| only_target(routes)).collect();
+        Self { first_stream, streams, only }
     }
 
     /// Writes to `targets` the tasks that a tuple on `stream` goes to, one entry a delivery.
@@ -101,6 +112,13 @@ impl Router {
             route.choose(stream, payload, chooser, targets)?;
         }
         Ok(())
+    }
+
+    /// The target of every tuple on `stream`, if that needs no choice: one subscription whose component has one task. With it,
+    /// whether the values must hold a key all the same ([`Chooser::check_key`]).
+    #[inline]
+    pub fn only_target(&self, stream: StreamId) -> Option<(TaskId, bool)> {
+        self.only[(stream.0 - self.first_stream) as usize]
     }
 
     /// Writes to `targets` the delivery of a direct emit to `task`. Returns whether a subscriber has that task.
@@ -126,7 +144,7 @@ impl Route {
             Grouping::Fields(_) if self.tasks.len() == 1 && !planted(Fault::FieldsByRemainder) => {
                 // One task takes every key, but a value that is no key must fail here as it does with two.
                 if let Grouping::Fields(fields) = &self.grouping {
-                    chooser.key_hash(payload, fields)?;
+                    chooser.check_key(payload, fields)?;
                 }
                 targets.push(self.tasks[0]);
             }
@@ -169,6 +187,16 @@ impl Route {
             self.next = if at + 1 == n { 0 } else { at + 1 };
         }
         self.tasks[at]
+    }
+}
+
+fn only_target(routes: &[Route]) -> Option<(TaskId, bool)> {
+    let [route] = routes else { return None };
+    let [task] = route.tasks[..] else { return None };
+    match route.grouping {
+        Grouping::Direct | Grouping::Custom | Grouping::PartialKey(_) => None,
+        Grouping::Fields(_) => Some((task, true)),
+        _ => Some((task, false)),
     }
 }
 

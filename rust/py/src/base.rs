@@ -294,7 +294,7 @@ fn stream_index(py: Python<'_>, collector: &Collector, name: &Bound<'_, PyAny>) 
 }
 
 /// The payload of `values` for stream number `at`.
-#[inline]
+#[inline(always)]
 fn payload_of(
     py: Python<'_>,
     collector: &mut Collector,
@@ -358,7 +358,7 @@ fn wrong_count(py: Python<'_>, collector: &Collector, at: usize, got: usize) -> 
     )
 }
 
-#[inline]
+#[inline(always)]
 fn emit_plain(
     py: Python<'_>,
     collector: &mut Collector,
@@ -366,7 +366,13 @@ fn emit_plain(
     is_spout: bool,
 ) -> PyResult<()> {
     let (payload, bytes) = payload_of(py, collector, 0, values)?;
-    collector.emit(py, 0, payload, bytes, if is_spout { How::Untracked } else { How::Current }, None)
+    if is_spout {
+        return collector.emit(py, 0, payload, bytes, How::Untracked, None);
+    }
+    match collector.emit_straight(py, payload, bytes)? {
+        None => Ok(()),
+        Some(payload) => collector.emit(py, 0, payload, bytes, How::Current, None),
+    }
 }
 
 fn emit_with(
@@ -458,7 +464,7 @@ fn anchors_of(py: Python<'_>, collector: &Collector, anchors: &Bound<'_, PyAny>)
 /// Emits what a generator yielded: a value, a sequence of values, or `to(…)`.
 #[inline]
 pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, PyAny>, how: How<'_>) -> PyResult<()> {
-    if let Ok(to) = value.cast::<crate::values::To>() {
+    if let Ok(to) = value.cast_exact::<crate::values::To>() {
         let to = to.get();
         let at = stream_index(py, collector, to.stream.bind(py).as_any())?;
         let values = to.values.bind(py);
@@ -469,7 +475,14 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
     let width = collector.streams.first().map_or(0, |s| s.width);
     if width == 1 {
         let bytes = size_of_value(&value);
-        return collector.emit(py, 0, Payload(value.unbind()), bytes, how, None);
+        let mut payload = Payload(value.unbind());
+        if matches!(how, How::Current) {
+            match collector.emit_straight(py, payload, bytes)? {
+                None => return Ok(()),
+                Some(rest) => payload = rest,
+            }
+        }
+        return collector.emit(py, 0, payload, bytes, how, None);
     }
     let is_sequence = value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyList>();
     if !is_sequence && (value.is_instance_of::<PyString>() || value.try_iter().is_err()) {

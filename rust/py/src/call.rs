@@ -12,7 +12,7 @@ pub struct Callable {
 }
 
 /// Arguments of one call at most; more fields than this go through a heap buffer.
-const INLINE: usize = 16;
+const INLINE: usize = 6;
 
 impl Callable {
     pub fn new(callable: &Bound<'_, PyAny>) -> Self {
@@ -23,6 +23,25 @@ impl Callable {
             }
         }
         Self { function: callable.clone().unbind(), this: None }
+    }
+
+    /// Calls with one positional argument.
+    #[inline]
+    pub fn call_with<'py>(&self, argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let this = self.this.as_ref().map_or(std::ptr::null_mut(), |this| this.as_ptr());
+        let mut arguments = [std::ptr::null_mut(), this, argument.as_ptr()];
+        let has_this = usize::from(self.this.is_some());
+        // SAFETY: slot 0 or the slot before the argument is scratch for the callee, what follows are live objects; a null result
+        // means that an exception is set.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(
+                self.function.as_ptr(),
+                arguments.as_mut_ptr().add(2 - has_this),
+                (1 + has_this) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                std::ptr::null_mut(),
+            );
+            Bound::from_owned_ptr_or_err(argument.py(), result)
+        }
     }
 
     /// Calls with `fill` writing `count` borrowed arguments, the last `kwnames.len()` of them by keyword.

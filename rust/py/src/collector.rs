@@ -40,8 +40,8 @@ pub enum Current {
     /// To nothing: in `tick`, `flush`, `finish`, and in spouts. The tuple is a root.
     #[default]
     None,
-    /// To the tuple that is acked when the call ends.
-    Mine(InHand),
+    /// To `Collector::in_hand`, the tuple that is acked when the call ends.
+    Mine,
     /// To a tuple of the held table.
     Held(HeldKey),
 }
@@ -76,6 +76,8 @@ pub struct Collector {
     pub outbox: Outbox<Payload>,
     pub edges: EdgeIds,
     pub current: Current,
+    /// What is owed for the current tuple, if `current` is `Mine`.
+    pub in_hand: InHand,
     /// Counts the tuples in hand, so that a kept `Tuple` is known to be over.
     pub serial: u64,
     pub acks: Vec<(RootRef, u64)>,
@@ -89,6 +91,8 @@ pub struct Collector {
     pub warned_single_list: bool,
     pub last_position: Option<Py<PyAny>>,
     loop_bytes: u64,
+    /// The only target of the stream `default`, and whether it wants a key; `None` also where tuples are checked.
+    straight: Option<(TaskId, bool)>,
     targets: Vec<TaskId>,
     drawn: Vec<EdgeId>,
     key: KeyBytes,
@@ -112,15 +116,24 @@ impl Collector {
                 direct: stream.direct,
             }
         };
+        let router = Router::new(&shared.plan, component, edge_key(shared.run_key, task, 2));
+        let first = (!streams.is_empty()).then_some(StreamId(streams.start));
+        let is_straight = |id: &StreamId| {
+            let stream = &shared.plan.streams[id.index()];
+            !stream.direct && stream.width == 1 && !shared.settings.checked
+        };
+        let straight = first.filter(is_straight).and_then(|id| router.only_target(id));
         Self {
             task,
             component,
+            straight,
             seat: shared.turns.seat(shared.plan.task_executor[task.index()].index()),
             streams: streams.map(stream).collect(),
-            router: Router::new(&shared.plan, component, edge_key(shared.run_key, task, 2)),
+            router,
             outbox: Outbox::new(&shared.plan, component),
             edges: EdgeIds::new(edge_key(shared.run_key, task, 0)),
             current: Current::None,
+            in_hand: InHand::default(),
             serial: 0,
             acks: Vec::new(),
             now_ns: shared.now_ns(),
@@ -136,6 +149,35 @@ impl Collector {
             key: KeyBytes::default(),
             shared: Arc::clone(shared),
         }
+    }
+
+    /// Emits `payload` on the stream `default` anchored to the tuple in hand, if that tuple has one possible target; the rule in a
+    /// pipeline, and so free of everything that other cases need. Gives the payload back if they do.
+    ///
+    /// # Errors
+    /// A value that is no key.
+    #[inline(always)]
+    pub fn emit_straight(&mut self, py: Python<'_>, payload: Payload, bytes: u32) -> PyResult<Option<Payload>> {
+        let Some((target, needs_key)) = self.straight else { return Ok(Some(payload)) };
+        if !matches!(self.current, Current::Mine) || self.is_finishing {
+            return Ok(Some(payload));
+        }
+        if needs_key && !is_plain_key(&payload) {
+            return Ok(Some(payload));
+        }
+        let emission = Emission {
+            payload,
+            head: self.in_hand.child_head(),
+            stream: self.streams[0].id,
+            from: self.task,
+            bytes,
+        };
+        self.emitted += 1;
+        self.delivered += 1;
+        if self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges) {
+            self.flush(py);
+        }
+        Ok(None)
     }
 
     /// Emits `payload` on stream number `at`. Blocks, detached, while a target is full.
@@ -161,12 +203,12 @@ impl Collector {
         let stream = self.streams[at].id;
         let emission = Emission { payload, head: Head::default(), stream, from: self.task, bytes };
         let wants_flush = match how {
-            How::Current => match &mut self.current {
-                Current::Mine(in_hand) => {
-                    let emission = Emission { head: in_hand.child_head(), ..emission };
+            How::Current => match &self.current {
+                Current::Mine => {
+                    let emission = Emission { head: self.in_hand.child_head(), ..emission };
                     self.emitted += 1;
                     self.delivered += self.targets.len() as u64;
-                    let anchors = Anchors::One(in_hand);
+                    let anchors = Anchors::One(&mut self.in_hand);
                     let (rest, wants_flush) =
                         self.outbox.send(emission, &self.targets, anchors, &mut self.edges, |p| p.share(py));
                     drop(rest);
@@ -329,10 +371,8 @@ impl Collector {
         for anchor in anchors {
             let place = match anchor {
                 AnchorRef::Held(key) => held.get_mut(*key),
-                AnchorRef::Current => match &mut self.current {
-                    Current::Mine(in_hand) => Some(in_hand),
-                    _ => None,
-                },
+                AnchorRef::Current if matches!(self.current, Current::Mine) => Some(&mut self.in_hand),
+                AnchorRef::Current => None,
             };
             match place {
                 Some(place) => taken.push(std::mem::take(place)),
@@ -361,10 +401,8 @@ impl Collector {
         for (anchor, owed) in anchors.iter().zip(taken) {
             let place = match anchor {
                 AnchorRef::Held(key) => held.get_mut(*key),
-                AnchorRef::Current => match &mut self.current {
-                    Current::Mine(in_hand) => Some(in_hand),
-                    _ => None,
-                },
+                AnchorRef::Current if matches!(self.current, Current::Mine) => Some(&mut self.in_hand),
+                AnchorRef::Current => None,
             };
             if let Some(place) = place {
                 *place = owed;
@@ -444,11 +482,11 @@ impl Collector {
         self.acks.clear();
     }
 
-    /// Notes the ack of a tuple; XORs about one root that follow each other are merged.
-    #[inline]
-    pub fn ack(&mut self, in_hand: &InHand) {
+    /// Notes the ack of the tuple in hand; XORs about one root that follow each other are merged.
+    #[inline(always)]
+    pub fn ack_current(&mut self) {
         let acks = &mut self.acks;
-        in_hand.settle(|root, xor| match acks.last_mut() {
+        self.in_hand.settle(|root, xor| match acks.last_mut() {
             Some((last, sum)) if *last == root => *sum ^= xor,
             _ => acks.push((root, xor)),
         });
@@ -461,6 +499,14 @@ impl Collector {
         add(&shared.stats.delivered, std::mem::take(&mut self.delivered));
         shared.sent_inside.store(self.outbox.sent_inside(), Ordering::Release);
     }
+}
+
+/// Whether a value of a stream of one field is a key for sure: exactly a str or an int.
+#[inline]
+fn is_plain_key(payload: &Payload) -> bool {
+    // SAFETY: a live object; only its type pointer is compared.
+    let kind = unsafe { ffi::Py_TYPE(payload.0.as_ptr()) };
+    kind == &raw mut ffi::PyUnicode_Type || kind == &raw mut ffi::PyLong_Type
 }
 
 /// Why the router was refused an answer.
@@ -484,13 +530,19 @@ impl Chooser<Payload> for Ask<'_, '_> {
     #[inline]
     fn key_hash(&mut self, payload: &Payload, fields: &[u16]) -> Result<u64, Refused> {
         self.key.clear();
-        let inner = if self.shared.settings.checked { payload.inner(self.py) } else { payload.0.bind(self.py).clone() };
+        let unwrapped;
+        let inner = if self.shared.settings.checked {
+            unwrapped = payload.inner(self.py);
+            &unwrapped
+        } else {
+            payload.0.bind(self.py)
+        };
         for field in fields {
             let written = if self.width == 1 {
-                keys::write(&inner, self.key)
+                keys::write(inner, self.key)
             } else {
                 // SAFETY: the payload of a stream of several fields is an exact tuple of that width.
-                let value = unsafe { inner.cast_unchecked::<PyTuple>() }.get_item(usize::from(*field));
+                let value = unsafe { inner.cast_unchecked::<PyTuple>() }.get_borrowed_item(usize::from(*field));
                 value.map_err(KeyError::Raised).and_then(|value| keys::write(&value, self.key))
             };
             written.map_err(|error| match error {
@@ -499,6 +551,14 @@ impl Chooser<Payload> for Ask<'_, '_> {
             })?;
         }
         Ok(self.key.hash())
+    }
+
+    #[inline]
+    fn check_key(&mut self, payload: &Payload, fields: &[u16]) -> Result<(), Refused> {
+        if self.width == 1 && is_plain_key(payload) {
+            return Ok(());
+        }
+        self.key_hash(payload, fields).map(drop)
     }
 
     #[inline]

@@ -51,6 +51,7 @@ impl Engine {
     #[new]
     fn new(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>) -> PyResult<Self> {
         crate::fork::watch();
+        crate::affinity::watch_starts(plan.py());
         Ok(Self { shared: Arc::new(read_plan(plan, runtime)?) })
     }
 
@@ -251,6 +252,7 @@ fn new_task(plan: &Plan, configs: &[ComponentSettings], turns: &Arc<Turns>, run_
         queue: Queue::new(config.queue_capacity, config.queue_bytes, seat),
         ledger: Default::default(),
         pending: AtomicUsize::new(0),
+        low_pending: AtomicUsize::new(usize::MAX),
         roots: std::sync::Mutex::new(service::new_roots(run_key, plan, task)),
         positions: std::sync::Mutex::new(Positions::default()),
         held: std::sync::Mutex::new(Held::default()),

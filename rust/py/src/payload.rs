@@ -49,7 +49,8 @@ pub fn size_of_value(object: &Bound<'_, PyAny>) -> u32 {
         let kind = ffi::Py_TYPE(pointer);
         if kind == &raw mut ffi::PyUnicode_Type {
             // Exact for ASCII, up to 4 times too low beyond it.
-            return 49 + ffi::PyUnicode_GetLength(pointer).clamp(0, 0x3fff_ffff) as u32;
+            let length = (*pointer.cast::<ffi::PyASCIIObject>()).length;
+            return 49 + length.clamp(0, 0x3fff_ffff) as u32;
         }
         if kind == &raw mut ffi::PyLong_Type || kind == &raw mut ffi::PyFloat_Type {
             return 28;

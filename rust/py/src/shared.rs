@@ -68,6 +68,8 @@ pub struct TaskShared {
     pub ledger: Mutex<Ledger<Record>>,
     /// `ledger.pending()`, for the spout loop and the timer, without the lock.
     pub pending: AtomicUsize,
+    /// For a spout that is not told of acks: it is woken when so few are pending, rather than for each. Else `usize::MAX`.
+    pub low_pending: AtomicUsize,
     pub roots: Mutex<Roots>,
     pub positions: Mutex<Positions>,
     pub held: Mutex<Held>,
@@ -200,11 +202,18 @@ impl Shared {
         let shared = self.task(task);
         let mut ledger = lock(&shared.ledger);
         let had_news = ledger.has_news();
+        let before = ledger.pending();
         for (root, xor) in acks {
             ledger.ack(root.attempt, *xor, now);
         }
-        shared.pending.store(ledger.pending(), Ordering::Relaxed);
-        let rings = !had_news && ledger.has_news();
+        let after = ledger.pending();
+        shared.pending.store(after, Ordering::Relaxed);
+        let low = shared.low_pending.load(Ordering::Relaxed);
+        let rings = if low == usize::MAX {
+            !had_news && ledger.has_news()
+        } else {
+            before != after && (after == 0 || (before > low && after <= low))
+        };
         drop(ledger);
         if rings {
             self.ring(task);

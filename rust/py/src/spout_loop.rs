@@ -47,6 +47,10 @@ impl SpoutTask {
         if let Ok(mut roots) = task.shared.task(task.id).roots.try_lock() {
             roots.has = has; // Nobody else looks before the executor is ready.
         }
+        if !has.ack {
+            let low = task.shared.settings_of(task.id).max_pending / 2;
+            task.shared.task(task.id).low_pending.store(low, Ordering::Relaxed);
+        }
         Self {
             task,
             rest_ns: FIRST_REST_NS,

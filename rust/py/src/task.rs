@@ -19,6 +19,8 @@ pub struct Binding {
     pub args: Box<[i32]>,
     pub kwnames: Option<Py<PyTuple>>,
     pub takes_tuple: bool,
+    /// One positional argument, the only field of the stream.
+    pub is_straight: bool,
 }
 
 /// In `Binding::args`: the whole tuple.
@@ -110,7 +112,10 @@ impl Spec {
             let Some(id) = streams.into_iter().find(|id| shared.plan.streams[*id as usize].name == name) else { continue };
             let args: Vec<i32> = binding.getattr("args")?.extract()?;
             let kwnames = binding.getattr("kwnames")?.cast_into::<PyTuple>()?;
+            let is_straight =
+                args == [0] && kwnames.is_empty() && shared.names[id as usize].width == 1 && !shared.settings.checked;
             bindings[id as usize] = Some(Binding {
+                is_straight,
                 takes_tuple: args.contains(&TUPLE),
                 args: args.into(),
                 kwnames: (!kwnames.is_empty()).then(|| kwnames.unbind()),

@@ -17,11 +17,13 @@ use crate::ack;
 use crate::service;
 use crate::shared::{Shared, State, lock};
 use crate::stats::add;
+use crate::turn::HomeWatch;
 
 const BUSY: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(5);
 /// A spout inside one call for longer is served by the timer.
 const BLOCKED_NS: u64 = 5_000_000;
+const HOME_EVERY_NS: u64 = 40_000_000;
 const POSITIONS_EVERY_NS: u64 = 50_000_000;
 const HELD_EVERY_NS: u64 = 20_000_000;
 const STUCK_EVERY_NS: u64 = 50_000_000;
@@ -49,6 +51,8 @@ struct Timer {
     standstill: Option<(u64, u64)>,
     warned_standstill: bool,
     looked_at_ns: u64,
+    home: HomeWatch,
+    home_at_ns: u64,
 }
 
 /// The body of the timer thread; returns when every executor is gone.
@@ -64,6 +68,8 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>) {
         standstill: None,
         warned_standstill: false,
         looked_at_ns: shared.now_ns(),
+        home: HomeWatch::default(),
+        home_at_ns: 0,
         shared: Arc::clone(shared),
     };
     py.detach(|| {
@@ -83,10 +89,20 @@ impl Timer {
         // After a suspended machine wakes nothing times out in this round: everybody gets the time to go on.
         let slept = now.saturating_sub(self.looked_at_ns) > 2_000_000_000;
         self.looked_at_ns = now;
+        if now >= self.home_at_ns {
+            self.home_at_ns = now + HOME_EVERY_NS;
+            self.home.look(&self.shared.turns);
+        }
         self.count_cycles();
         self.serve_blocked(now);
         if now >= self.positions_at_ns {
             self.positions_at_ns = now + POSITIONS_EVERY_NS;
+            // A spout that sleeps while acks come in is not woken for each; its position must move all the same.
+            for (index, task) in self.shared.tasks.iter().enumerate() {
+                if lock(&task.ledger).has_news() {
+                    self.shared.ring(TaskId(index as u32));
+                }
+            }
             if self.shared.tasks.iter().any(|t| lock(&t.positions).reached.is_some()) {
                 Python::attach(|py| store_positions(py, &self.shared));
             }

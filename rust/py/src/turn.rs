@@ -1,20 +1,22 @@
 //! Whose turn it is. On a Python with a GIL only one executor of a process can run Python at a time, and letting the kernel and
 //! the GIL decide which costs half the speed: woken threads spread over the cores, and every object, reference count and freed
 //! block travels between caches. So executors take turns: the one that has the turn runs until its inbox is empty, its targets
-//! are full or its slice is over, and hands the turn *and its core* to the next that is ready. A hand-over is one futex wake
-//! of a thread that may run only where the giver runs; once awake it takes that restriction off itself, before any user code
-//! runs, so nothing that user code starts inherits it, and the kernel stays free to move the chain away from a busy core.
+//! are full or its slice is over, and hands the turn to the next that is ready: one futex wake. Those that take turns are kept on
+//! one core, the *home core*, so that what one made is still in the cache for the next. Restricting a thread costs microseconds,
+//! so it stays restricted from turn to turn, and is freed before user code starts anything that would inherit it (`affinity`).
+//! When the timer sees that they wait for the core although one of them could run, because somebody else uses it, it gives the
+//! home up; the kernel moves them, and after a while the core where they run then becomes the home.
 //!
 //! User code that sleeps, waits for a socket or computes without the GIL must not stop the others: the timer thread takes the
-//! turn away from an executor that is in one call for more than [`STUCK`] while others are ready. Who loses it twice in a row
+//! turn away from an executor that is in one call for more than a millisecond while others are ready. Who loses it twice in a row
 //! becomes *free*: an ordinary thread that takes no turns, as in any Python program, until its calls are short again.
 //!
-//! Without a GIL, and where a thread cannot be restricted to a core, everybody is free or hand-overs leave the core alone.
+//! Without a GIL everybody is free; where threads cannot be restricted to a core the kernel places them.
 //!
 //! Locks: `inner` is held for a few instructions and never while Python is called. All waiting happens detached.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -23,18 +25,17 @@ use rainband_core::queue::Wake;
 
 use crate::affinity;
 
-/// A call that holds the turn for longer while others are ready loses it.
-pub const STUCK: Duration = Duration::from_micros(800);
 /// A slice ends here if others are ready: the bound on what a turn costs the others in latency.
 pub const SLICE: Duration = Duration::from_micros(500);
 /// A free executor whose calls are shorter than this on average takes turns again.
 const SHORT_CALL_NS: u64 = 50_000;
-/// A hand-over that takes longer found its core busy with somebody else.
-const LATE: Duration = Duration::from_micros(1500);
-/// How long hand-overs leave the core to the kernel after that.
-const UNPINNED: Duration = Duration::from_millis(60);
+/// Executors that wait for their core for a larger part of the time find somebody else on it.
+const CROWDED: f64 = 0.15;
+/// How long the kernel places the executors after that, at first and at most; it doubles while nothing gets better.
+const HOMELESS_NS: (u64, u64) = (60_000_000, 1_000_000_000);
 
 const NOBODY: u32 = u32::MAX;
+const ANYWHERE: i32 = -1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -65,7 +66,8 @@ struct Inner {
 struct Place {
     thread: OnceLock<(Thread, libc::pid_t)>,
     granted: AtomicBool,
-    pinned: AtomicBool,
+    /// The core it is restricted to, or `ANYWHERE`.
+    core: AtomicI32,
     is_free: AtomicBool,
 }
 
@@ -78,8 +80,11 @@ pub struct Turns {
     /// Counts hand-overs; the timer sees from it whether the holder is stuck.
     passes: AtomicU64,
     takes_turns: bool,
+    /// The home core, or `ANYWHERE`.
+    home: AtomicI32,
+    /// From when on a home may be chosen, in ns since `started`.
+    home_from_ns: AtomicU64,
     started: Instant,
-    unpinned_until_ns: AtomicU64,
     pins: bool,
 }
 
@@ -108,7 +113,7 @@ impl Turns {
             || Place {
             thread: OnceLock::new(),
             granted: AtomicBool::new(false),
-            pinned: AtomicBool::new(false),
+            core: AtomicI32::new(ANYWHERE),
             is_free: AtomicBool::new(!takes_turns),
         };
         Arc::new(Self {
@@ -122,8 +127,9 @@ impl Turns {
             ready: AtomicU32::new(0),
             passes: AtomicU64::new(0),
             takes_turns,
+            home: AtomicI32::new(ANYWHERE),
+            home_from_ns: AtomicU64::new(0),
             started: Instant::now(),
-            unpinned_until_ns: AtomicU64::new(0),
             pins: takes_turns && affinity::is_available(),
         })
     }
@@ -154,12 +160,12 @@ impl Turns {
         if state.is_free {
             state.phase = Phase::Running;
             drop(inner);
-            self.grant(id, false);
+            self.grant(id);
         } else if inner.holder == NOBODY {
             inner.seats[id as usize].phase = Phase::Running;
             self.set_holder(&mut inner, id);
             drop(inner);
-            self.grant(id, false);
+            self.grant(id);
         } else {
             inner.seats[id as usize].phase = Phase::Ready;
             inner.ready.push_back(id);
@@ -167,18 +173,13 @@ impl Turns {
         }
     }
 
-    /// Lets the thread of `id` go on; `beside_me` on the core of the caller, who is about to park.
-    fn grant(&self, id: u32, beside_me: bool) {
+    /// Lets the thread of `id` go on.
+    fn grant(&self, id: u32) {
         let place = &self.places[id as usize];
-        let Some((thread, tid)) = place.thread.get() else {
-            place.granted.store(true, Ordering::Release);
-            return;
-        };
-        if beside_me && self.pins && self.now_ns() >= self.unpinned_until_ns.load(Ordering::Relaxed) {
-            place.pinned.store(affinity::restrict_to_my_core(*tid), Ordering::Relaxed);
-        }
         place.granted.store(true, Ordering::Release);
-        thread.unpark();
+        if let Some((thread, _)) = place.thread.get() {
+            thread.unpark();
+        }
     }
 
     fn now_ns(&self) -> u64 {
@@ -215,8 +216,13 @@ impl Turns {
         }
         let next = self.next_holder(&mut inner);
         drop(inner);
+        // It may go on beside the next holder, in parallel if it let go of the interpreter.
+        let place = &self.places[holder as usize];
+        if let (Some((_, tid)), true) = (place.thread.get(), place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE) {
+            affinity::unpin(*tid);
+        }
         if let Some(next) = next {
-            self.grant(next, false);
+            self.grant(next);
         }
         self.passes.load(Ordering::Relaxed)
     }
@@ -232,6 +238,7 @@ impl Seat {
     pub fn sit(&self) {
         let place = &self.turns.places[self.id as usize];
         let _ = place.thread.set((std::thread::current(), affinity::thread_id()));
+        affinity::enter_executor(Some(self.clone()));
         self.take_turn();
     }
 
@@ -241,6 +248,8 @@ impl Seat {
         let mut inner = turns.lock();
         inner.seats[self.id as usize].phase = Phase::Gone;
         self.hand_over(inner);
+        self.unpin();
+        affinity::enter_executor(None);
     }
 
     /// Makes this executor free from the start, for loops that wait in a way of their own (asyncio).
@@ -250,6 +259,7 @@ impl Seat {
         inner.seats[self.id as usize].is_free = true;
         turns.places[self.id as usize].is_free.store(true, Ordering::Relaxed);
         self.hand_over(inner);
+        self.unpin();
     }
 
     /// Gives the turn on if this seat has it.
@@ -260,7 +270,7 @@ impl Seat {
         let next = self.turns.next_holder(&mut inner);
         drop(inner);
         if let Some(next) = next {
-            self.turns.grant(next, true);
+            self.turns.grant(next);
         }
     }
 
@@ -291,6 +301,8 @@ impl Seat {
         }
         if inner.holder == NOBODY {
             turns.set_holder(&mut inner, self.id);
+            drop(inner);
+            self.settle();
             return;
         }
         inner.seats[self.id as usize].phase = Phase::Ready;
@@ -357,7 +369,7 @@ impl Seat {
         let place = &turns.places[self.id as usize];
         loop {
             if place.granted.swap(false, Ordering::Acquire) {
-                self.arrived();
+                self.settle();
                 return;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -379,6 +391,8 @@ impl Seat {
             if inner.holder == NOBODY {
                 inner.seats[self.id as usize].phase = Phase::Running;
                 turns.set_holder(&mut inner, self.id);
+                drop(inner);
+                self.settle();
                 return;
             }
             inner.seats[self.id as usize].phase = Phase::Ready;
@@ -395,14 +409,98 @@ impl Seat {
         while !place.granted.swap(false, Ordering::Acquire) {
             std::thread::park();
         }
-        self.arrived();
+        self.settle();
     }
 
-    /// Takes off the restriction that brought this thread to the giver's core.
-    fn arrived(&self) {
+    /// Moves to the home core, or away from a former one, after the turn was got. Chooses the home if there is none.
+    #[inline]
+    fn settle(&self) {
         let turns = &self.turns;
-        if turns.places[self.id as usize].pinned.swap(false, Ordering::Relaxed) {
-            affinity::unrestrict();
+        let place = &turns.places[self.id as usize];
+        let home = turns.home.load(Ordering::Relaxed);
+        if home != place.core.load(Ordering::Relaxed) || (home == ANYWHERE && turns.pins) {
+            self.move_home(home);
+        }
+    }
+
+    #[cold]
+    fn move_home(&self, home: i32) {
+        let turns = &self.turns;
+        let place = &turns.places[self.id as usize];
+        if self.is_free() || !turns.pins {
+            return;
+        }
+        let mut home = home;
+        if home == ANYWHERE {
+            if place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE {
+                affinity::unpin(0);
+            }
+            if turns.now_ns() < turns.home_from_ns.load(Ordering::Relaxed) {
+                return;
+            }
+            home = affinity::current_core();
+            turns.home.store(home, Ordering::Relaxed);
+        }
+        if home >= 0 && affinity::pin(home) {
+            place.core.store(home, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether this seat's thread is restricted to a core.
+    #[inline]
+    pub fn is_pinned(&self) -> bool {
+        self.turns.places[self.id as usize].core.load(Ordering::Relaxed) != ANYWHERE
+    }
+
+    /// Lifts the restriction until the next turn. Call on the seat's thread.
+    pub fn unpin(&self) {
+        if self.turns.places[self.id as usize].core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE {
+            affinity::unpin(0);
+        }
+    }
+}
+
+/// What the timer remembers about the home core.
+#[derive(Default)]
+pub struct HomeWatch {
+    delays: Vec<u64>,
+    looked_ns: u64,
+    passes: u64,
+    homeless_ns: u64,
+}
+
+impl HomeWatch {
+    /// Gives the home up if the executors wait for it too much, and frees what inherited it. Call every 20 to 100 ms.
+    pub fn look(&mut self, turns: &Turns) {
+        let home = turns.home.load(Ordering::Relaxed);
+        let passes = turns.passes.load(Ordering::Relaxed);
+        let now = turns.now_ns();
+        if !turns.pins || passes == self.passes {
+            self.looked_ns = 0;
+            self.passes = passes;
+            return;
+        }
+        self.passes = passes;
+        let tids: Vec<libc::pid_t> = turns.places.iter().filter_map(|p| p.thread.get().map(|t| t.1)).collect();
+        let delays: Vec<u64> = tids.iter().map(|tid| affinity::run_delay_ns(*tid)).collect();
+        let before = std::mem::replace(&mut self.delays, delays);
+        let span = now - std::mem::replace(&mut self.looked_ns, now);
+        if home == ANYWHERE || span == now || before.len() != self.delays.len() {
+            return;
+        }
+        affinity::free_strangers(home, &tids);
+        let waited: u64 = self.delays.iter().zip(&before).map(|(now, before)| now.saturating_sub(*before)).sum();
+        if (waited as f64) < CROWDED * span as f64 {
+            self.homeless_ns = 0;
+            return;
+        }
+        self.homeless_ns = (self.homeless_ns * 2).clamp(HOMELESS_NS.0, HOMELESS_NS.1);
+        turns.home_from_ns.store(now + self.homeless_ns, Ordering::Relaxed);
+        turns.home.store(ANYWHERE, Ordering::Relaxed);
+        for place in &turns.places {
+            if let (Some((_, tid)), true) = (place.thread.get(), place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE) {
+                affinity::unpin(*tid);
+            }
         }
     }
 }
