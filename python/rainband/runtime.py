@@ -32,7 +32,7 @@ from . import batching
 from .checked import Checker, Token
 from .component import BatchBolt, Bolt, Spout, TaskContext, overrides
 from .durable import DeadLetterFile, PositionStore, StateFolder
-from .errors import RainbandError, StateError
+from .errors import ConnectorError, RainbandError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,13 +164,24 @@ class Runtime:
     def _raised(self, component: int, task_id: int, where: str, error: BaseException) -> None:
         self.user_error(component, task_id, where, error, "the tuple failed" if where == "process" else "")
 
+    def prepare_groupings(self, component: int, task_id: int) -> None:
+        """Prepare the custom groupings of the streams of a task, on its thread and before it emits."""
+        for subscriber in self.plan.core["components"]:
+            for wired in subscriber["inputs"]:
+                custom = wired["grouping"].get("custom")
+                prepare = getattr(custom, "prepare", None)
+                if wired["component"] == component and prepare is not None:
+                    prepare(self.contexts[task_id], list(self.plan.tasks[subscriber["name"]]))
+
     def user_error(self, component: int, task_id: int, where: str, error: BaseException, note: str) -> None:
         """Log an exception of user code with its traceback; one that repeats is counted instead."""
         planned = self.plan.components[component]
         if component in self._batching and where in {"process", "timer"}:
             where, note = "process_batch", "every tuple of the batch failed and is tried again by itself"
         call = where if where.endswith(")") else f"{where}()"
-        text = f'{planned.kind} "{planned.name}" task {task_id}: {call} raised {_short(error)}'
+        # What a connector raises says what, where and why; how it came to be raised is our own affair.
+        what = str(error) if isinstance(error, ConnectorError) else f"{call} raised {_short(error)}"
+        text = f'{planned.kind} "{planned.name}" task {task_id}: {what}'
         self._told.append((error, text))
         self._errors.tell(planned.name, f"{text}; {note}" if note else text, where, error)
 
@@ -355,7 +366,8 @@ class _ErrorLog:
             return
         more = f" ({hidden} more like it were not logged)" if hidden else ""
         more += " (the next ones like it are counted)" if is_last else ""
-        self._log(component, f"{text}{more}", (type(error), error, trace))
+        info = None if isinstance(error, ConnectorError) else (type(error), error, trace)
+        self._log(component, f"{text}{more}", info)
 
     def tell_rest(self) -> None:
         """Log the counts of what was hidden so far."""

@@ -146,6 +146,19 @@ pub struct Dropped {
     pub fails: u64,
 }
 
+/// The account of one task's roots: `begun = acked + buried + pending` at every moment (ENGINE 1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Roots emitted.
+    pub begun: u64,
+    /// Roots whose whole tree was acked.
+    pub acked: u64,
+    /// Roots that [`Ledger::resolve`] took out.
+    pub buried: u64,
+    /// Roots that are not resolved.
+    pub pending: u64,
+}
+
 /// The roots of one task.
 ///
 /// ```
@@ -167,6 +180,7 @@ pub struct Ledger<R> {
     backoff: BinaryHeap<Reverse<(u64, u32)>>,
     news: Vec<News<R>>,
     pending: usize,
+    account: Account,
     dropped: Dropped,
 }
 
@@ -179,6 +193,7 @@ impl<R> Default for Ledger<R> {
             backoff: BinaryHeap::new(),
             news: Vec::new(),
             pending: 0,
+            account: Account::default(),
             dropped: Dropped::default(),
         }
     }
@@ -210,6 +225,7 @@ impl<R> Ledger<R> {
         self.entries[slot as usize] =
             Entry { attempt, sum, began_ns: now_ns, number: 1, state: State::Live, record: Some(record) };
         self.pending += 1;
+        self.account.begun += 1;
         if sum == 0 {
             self.complete(slot, now_ns);
         }
@@ -245,6 +261,7 @@ impl<R> Ledger<R> {
         let (attempt, began_ns) = (entry.number, entry.began_ns);
         self.free.push(slot);
         self.pending -= 1;
+        self.account.acked += 1;
         if planted(Fault::RecordDropped) {
             return;
         }
@@ -344,6 +361,7 @@ impl<R> Ledger<R> {
         let record = entry.record.take().expect("a slot from the news holds its record until it is resolved");
         self.free.push(slot.0);
         self.pending -= 1;
+        self.account.buried += 1;
         record
     }
 
@@ -351,6 +369,11 @@ impl<R> Ledger<R> {
     #[inline]
     pub fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// What became of all roots so far.
+    pub fn account(&self) -> Account {
+        Account { pending: self.pending as u64, ..self.account }
     }
 
     /// What was dropped because it came late or twice.

@@ -234,6 +234,19 @@ impl<P, W: Wake> Queue<P, W> {
         lock(&self.inner).entries.pop_front()
     }
 
+    /// The signal at the front, if there is one: for a consumer that takes tuples at its own pace.
+    pub fn pop_signal(&self) -> Option<Signal> {
+        let mut inner = lock(&self.inner);
+        match inner.entries.front() {
+            Some(Entry::Signal(signal)) => {
+                let signal = *signal;
+                inner.entries.pop_front();
+                Some(signal)
+            }
+            _ => None,
+        }
+    }
+
     /// The consumer is done with `items` tuples of `bytes` bytes that came over ordinary edges, and with `loop_bytes` that came
     /// over back edges. `spare` is an empty batch to be reused.
     pub fn release(&self, items: usize, bytes: u64, loop_bytes: u64, spare: Option<Vec<Envelope<P>>>) {

@@ -1,15 +1,107 @@
-//! What the asyncio loop of an `async` bolt (`aio.py`) needs of the engine: tuples to work on, a file descriptor that becomes
-//! readable when there is news, and a call after each slice. The tasks' tuples are held until Python acks them.
+//! What the asyncio loop of `async` bolts (`aio.py`) needs of the engine: tuples to work on, a file descriptor that becomes
+//! readable when there is news, and a call after each slice. The tuples are held until Python acks them.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use rainband_core::ids::TaskId;
 
-use crate::bolt_loop::{self, BoltTask};
+use crate::errors;
+use crate::bolt_loop::BoltTask;
 use crate::shared::Shared;
 use crate::turn::Seat;
+use crate::values::Tuple;
 
-/// Runs the loop that the runtime gave for the tasks of this executor.
-pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [BoltTask]) {
-    bolt_loop::run(py, shared, seat, tasks);
+/// The executor as its asyncio loop sees it; used on its own thread only.
+#[pyclass(unsendable, module = "rainband._core")]
+pub struct AsyncExecutor {
+    shared: Arc<Shared>,
+    tasks: RefCell<Vec<BoltTask>>,
+    fd: i32,
+}
+
+#[pymethods]
+impl AsyncExecutor {
+    /// Up to `max_n` (task id, tuple) pairs; does not wait.
+    fn take<'py>(&self, py: Python<'py>, max_n: usize) -> PyResult<Vec<(u32, Bound<'py, Tuple>)>> {
+        let mut tasks = self.tasks.try_borrow_mut().map_err(|_| reentered("take"))?;
+        let mut taken = Vec::new();
+        for task in tasks.iter_mut() {
+            task.take(py, max_n, &mut taken)?;
+        }
+        Ok(taken)
+    }
+
+    /// An eventfd, readable when there is news.
+    fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Takes the news back.
+    fn clear(&self) {
+        let mut count = [0_u8; 8];
+        // SAFETY: reads eight bytes into a local array; the descriptor does not block.
+        unsafe {
+            libc::read(self.fd, count.as_mut_ptr().cast(), count.len());
+        }
+    }
+
+    /// Hands over, ticks, follows signals; seconds until the next call is due, `None` at news only, negative when over.
+    fn after_slice(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        let mut tasks = self.tasks.try_borrow_mut().map_err(|_| reentered("after_slice"))?;
+        if self.shared.is_stopping() {
+            return Ok(Some(-1.0));
+        }
+        for task in tasks.iter_mut() {
+            task.after_slice(py);
+        }
+        if self.shared.is_stopping() || tasks.iter().all(|t| t.task.end.is_over()) {
+            return Ok(Some(-1.0));
+        }
+        let now = self.shared.now_ns();
+        let due = tasks.iter().filter_map(BoltTask::deadline_ns).min();
+        Ok(due.map(|due| due.saturating_sub(now) as f64 / 1e9))
+    }
+
+    /// How many tuples of task `task_id` are held.
+    fn held(&self, task_id: u32) -> usize {
+        crate::shared::lock(&self.shared.task(TaskId(task_id)).held).len()
+    }
+}
+
+fn reentered(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("{what}() was called by a hook that the executor itself is calling"))
+}
+
+/// Runs the loop that the runtime gave for the tasks of this executor, and gives the tasks back.
+pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: Vec<BoltTask>) -> Vec<BoltTask> {
+    py.detach(|| seat.set_free());
+    let run_loop = tasks[0].task.spec.run_loop.as_ref().map(|l| l.clone_ref(py));
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+    if fd < 0 {
+        let error = PyErr::from(std::io::Error::last_os_error());
+        shared.fail_run(py, &errors::value_of(py, &error));
+        return tasks;
+    }
+    seat.set_bell(fd);
+    let executor = AsyncExecutor { shared: Arc::clone(shared), tasks: RefCell::new(tasks), fd };
+    let result = Bound::new(py, executor).and_then(|executor| {
+        let ran = match run_loop {
+            Some(run_loop) => run_loop.bind(py).call1((&executor,)).map(drop),
+            None => Err(PyRuntimeError::new_err("an async task without a loop")),
+        };
+        let tasks = std::mem::take(&mut *executor.borrow().tasks.borrow_mut());
+        ran.map_err(|error| shared.fail_run(py, &errors::value_of(py, &error))).ok();
+        Ok(tasks)
+    });
+    seat.set_bell(-1);
+    // SAFETY: made above; after `set_bell(-1)` and with the loop over nobody uses it. A ring that read the number before may write
+    // to a descriptor that is closed by then, which fails.
+    unsafe {
+        libc::close(fd);
+    }
+    result.unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use rainband_core::ids::TaskId;
 use rainband_core::ledger::{Failure, Reason};
 
 use crate::ack;
-use crate::collector::{AnchorRef, Collector, Current, How, TaskCell};
+use crate::collector::{AnchorRef, Collector, How, TaskCell};
 use crate::errors;
 use crate::payload::{Payload, size_of_value};
 use crate::shared::lock;
@@ -123,22 +123,40 @@ impl BoltBase {
         self.link.set_sink(sink);
     }
 
-    /// From now on, on the task's thread, emits are anchored to `tup`; for coroutines, which take turns on one thread.
-    fn _enter(&self, py: Python<'_>, tup: &Bound<'_, Tuple>) -> PyResult<()> {
-        let Some(cell) = self.link.cell() else { return Ok(()) };
-        cell.enter(py, "_enter()")?.current = match &tup.get().hold {
-            Hold::Held { key, .. } => Current::Held(*key),
-            _ => Current::None,
-        };
-        Ok(())
+    /// Fails a held tuple as if `process` had raised `error`, telling nobody; for batches.
+    fn _fail_with(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) {
+        if let Hold::Held { task, key, shared } = &tup.get().hold {
+            let error = PyErr::from_value(error.clone());
+            let is_reject = errors::is_reject(py, &error);
+            let text = if is_reject { error.value(py).to_string() } else { errors::text_of(py, &error) };
+            let reason = if is_reject { Reason::Rejected } else { Reason::Error };
+            let failure = Failure { reason, task: *task, error: text.into(), retry: !is_reject };
+            ack::fail(shared, *task, *key, &failure);
+        }
     }
 
-    /// Ends what `_enter` began.
-    fn _leave(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(cell) = self.link.cell() {
-            cell.enter(py, "_leave()")?.current = Current::None;
+    /// Does all that is done when a plain `process` raises with `tup` in hand: fail it, log, `on_error`.
+    fn _raised(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) {
+        self._fail_with(py, tup, error);
+        let Hold::Held { task, shared, .. } = &tup.get().hold else { return };
+        let error = PyErr::from_value(error.clone());
+        if errors::is_reject(py, &error) {
+            return;
         }
-        Ok(())
+        shared.user_error(py, *task, "process", &error, "the tuple failed");
+        match shared.settings_of(*task).on_error {
+            crate::settings::OnError::Fail => {}
+            crate::settings::OnError::Stop => shared.fail_run(py, &errors::value_of(py, &error)),
+            crate::settings::OnError::Restart => lock(&shared.task(*task).wants_restart).replace(error.into_value(py)).map_or((), drop),
+        }
+    }
+
+    /// Loses a held tuple, telling nobody; for the tests of the audit, which must find that out.
+    fn _drop(&self, tup: &Bound<'_, Tuple>) {
+        if let Hold::Held { task, key, shared } = &tup.get().hold {
+            let lost = lock(&shared.task(*task).held).remove(*key);
+            drop(lost);
+        }
     }
 
     /// Acks a tuple of an `auto_ack = False` bolt; from any thread. A second ack is ignored and counted.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
 use rainband_core::emit::InHand;
 use rainband_core::ids::{Incarnation, TaskId};
 use rainband_core::ledger::{Failure, Reason};
@@ -65,6 +66,7 @@ impl BoltTask {
             .collect();
         let tick = shared.settings_of(task.id).tick_interval_ns.filter(|_| task.spec.tick.is_some());
         let has_timer = task.spec.timer.is_some();
+        task.cell.own().needs_anchors = task.spec.mode == Mode::Batch;
         Self {
             batch: Vec::new(),
             worked: 0,
@@ -83,8 +85,90 @@ impl BoltTask {
         }
     }
 
+    /// For the asyncio loop: takes up to `max_n` tuples, held from now on, and the signals between them.
+    pub fn take<'py>(
+        &mut self,
+        py: Python<'py>,
+        max_n: usize,
+        taken: &mut Vec<(u32, Bound<'py, Tuple>)>,
+    ) -> PyResult<()> {
+        let shared = Arc::clone(&self.task.shared);
+        let own = shared.task(self.task.id);
+        while taken.len() < max_n {
+            if self.worked == self.batch.len() {
+                self.batch.clear();
+                self.worked = 0;
+                match own.queue.pop() {
+                    Some(Entry::Batch(batch)) => {
+                        own.is_idle_member.store(false, Ordering::Release);
+                        own.has_in_hand.store(true, Ordering::Release);
+                        self.batch = batch;
+                    }
+                    Some(Entry::Signal(signal)) => {
+                        self.task.end.receive(signal);
+                        continue;
+                    }
+                    None => return Ok(()),
+                }
+            }
+            self.task.end.touch();
+            let mut batch = std::mem::take(&mut self.batch);
+            let envelope = &mut batch[self.worked];
+            let tuple = self.hold_one(py, &shared, envelope);
+            self.worked += 1;
+            self.batch = batch;
+            taken.extend(tuple?.map(|tuple| (self.task.id.0, tuple)));
+        }
+        Ok(())
+    }
+
+    fn hold_one<'py>(
+        &mut self,
+        py: Python<'py>,
+        shared: &Arc<Shared>,
+        envelope: &mut Envelope<Payload>,
+    ) -> PyResult<Option<Bound<'py, Tuple>>> {
+        self.count_in(envelope);
+        if envelope.head.hops > shared.settings.max_hops {
+            self.fail_hops(&InHand::of(envelope));
+            return Ok(None);
+        }
+        let attempt = envelope.head.attempt;
+        let payload = Payload(envelope.payload.inner(py).unbind());
+        let key = lock(&shared.task(self.task.id).held).insert(InHand::of(envelope), shared.now_ns());
+        let names = Arc::clone(&shared.names[envelope.stream.index()]);
+        let hold = Hold::Held { task: self.task.id, key, shared: Arc::clone(shared) };
+        self.hand_out(py, Tuple { payload, names, from: envelope.from.0, attempt, hold }).map(Some)
+    }
+
+    /// For the asyncio loop: everything of a round but the work.
+    pub fn after_slice(&mut self, py: Python<'_>) {
+        let now = self.task.shared.now_ns();
+        self.task.cell.own().now_ns = now;
+        self.tick(py, now);
+        self.cancel_timed_out(py);
+        let restart = lock(&self.task.shared.task(self.task.id).wants_restart).take();
+        if restart.is_some() {
+            self.restart(py);
+        }
+        if self.worked == self.batch.len() {
+            self.batch.clear();
+            self.worked = 0;
+        }
+        self.hand_over(py);
+        self.serve_roots(py);
+        while self.batch.is_empty() && !self.task.end.is_over() {
+            match self.task.shared.task(self.task.id).queue.pop_signal() {
+                Some(signal) => self.task.end.receive(signal),
+                None if !self.task.shared.task(self.task.id).queue.is_empty() => return,
+                None if !self.step(py) => return,
+                None => {}
+            }
+        }
+    }
+
     /// When the task wants to run again although nothing arrives.
-    fn deadline_ns(&self) -> Option<u64> {
+    pub fn deadline_ns(&self) -> Option<u64> {
         [self.next_tick_ns, self.timer_due_ns, self.retry_due_ns].into_iter().flatten().min()
     }
 
@@ -99,6 +183,7 @@ impl BoltTask {
             match own.queue.pop() {
                 Some(Entry::Batch(batch)) => {
                     own.is_idle_member.store(false, Ordering::Release);
+                    own.has_in_hand.store(true, Ordering::Release);
                     self.batch = batch;
                 }
                 Some(Entry::Signal(signal)) => {
@@ -116,6 +201,7 @@ impl BoltTask {
             self.task.end.touch();
             self.work(py, now);
         }
+        self.cancel_timed_out(py);
         self.run_timer(py);
         self.hand_over(py);
         self.serve_roots(py);
@@ -171,24 +257,35 @@ impl BoltTask {
 
     #[inline]
     fn process(&mut self, py: Python<'_>, shared: &Arc<Shared>, envelope: &mut Envelope<Payload>) {
-        self.done.0 += 1;
-        let (is_back, is_inside) = self.kinds[envelope.stream.index()];
-        if is_back {
-            self.done.0 -= 1;
-            self.done.2 += u64::from(envelope.bytes);
-        } else {
-            self.done.1 += u64::from(envelope.bytes);
-        }
-        self.executed += 1;
+        self.count_in(envelope);
         if envelope.head.hops > shared.settings.max_hops {
-            let error = format!("more than {} emissions lie between it and its root", shared.settings.max_hops);
-            self.fail(&InHand::of(envelope), Reason::TooManyHops, &error, false);
+            self.fail_hops(&InHand::of(envelope));
         } else if self.task.spec.auto_ack {
             self.process_auto(py, shared, envelope);
         } else {
             self.process_manual(py, shared, envelope);
         }
+    }
+
+    /// Counts a tuple that is worked on now; its room is given back when the slice is handed over.
+    #[inline(always)]
+    fn count_in(&mut self, envelope: &Envelope<Payload>) {
+        let (is_back, is_inside) = self.kinds[envelope.stream.index()];
+        if is_back {
+            self.done.2 += u64::from(envelope.bytes);
+        } else {
+            self.done.0 += 1;
+            self.done.1 += u64::from(envelope.bytes);
+        }
+        self.executed += 1;
         self.done_inside += u64::from(is_inside);
+    }
+
+    #[cold]
+    fn fail_hops(&self, in_hand: &InHand) {
+        let limit = self.task.shared.settings.max_hops;
+        let error = format!("more than {limit} emissions lie between it and its root");
+        self.fail(in_hand, Reason::TooManyHops, &error, false);
     }
 
     /// Acked when the call ends, failed when it raises.
@@ -223,7 +320,8 @@ impl BoltTask {
         let in_hand = InHand::of(envelope);
         let attempt = in_hand.head.attempt;
         let key = lock(&own.held).insert(in_hand, shared.now_ns());
-        self.task.cell.own().current = Current::Held(key);
+        let is_batch = self.task.spec.mode == Mode::Batch;
+        self.task.cell.own().current = if is_batch { Current::None } else { Current::Held(key) };
         let task = self.task.id;
         let result = self.call(py, shared, envelope, attempt, || Hold::Held { task, key, shared: Arc::clone(shared) });
         self.task.cell.own().current = Current::None;
@@ -231,7 +329,10 @@ impl BoltTask {
             let taken = lock(&own.held).remove(key);
             match taken {
                 Some(in_hand) => self.raised(py, shared, &error, &in_hand),
-                None => shared.user_error(py, task, "process", &error, "the tuple was acked or failed before"),
+                None => {
+                    shared.user_error(py, task, "process", &error, "the tuple was acked or failed before");
+                    self.obey_on_error(py, &error);
+                }
             }
         }
     }
@@ -267,7 +368,8 @@ impl BoltTask {
         let names = &shared.names[envelope.stream.index()];
         let tuple = if binding.takes_tuple || !spec.auto_ack {
             let payload = Payload(inner.clone().unbind());
-            Some(Bound::new(py, Tuple { payload, names: Arc::clone(names), from: envelope.from.0, attempt, hold: hold() })?)
+            let tuple = Tuple { payload, names: Arc::clone(names), from: envelope.from.0, attempt, hold: hold() };
+            Some(self.hand_out(py, tuple)?)
         } else {
             None
         };
@@ -293,6 +395,34 @@ impl BoltTask {
             self.check(py, envelope, "after")?;
         }
         Ok(())
+    }
+
+    /// Makes the `Tuple` that user code gets. Where the task wants to know what timed out, the table keeps a weak reference.
+    fn hand_out<'py>(&self, py: Python<'py>, tuple: Tuple) -> PyResult<Bound<'py, Tuple>> {
+        let key = match (&tuple.hold, &self.task.spec.cancel) {
+            (Hold::Held { key, .. }, Some(_)) => Some(*key),
+            _ => None,
+        };
+        let tuple = Bound::new(py, tuple)?;
+        if let Some(key) = key {
+            let reference = PyWeakrefReference::new(tuple.as_any())?.into_any().unbind();
+            let rest = lock(&self.task.shared.task(self.task.id).held).attach(key, reference);
+            drop(rest);
+        }
+        Ok(tuple)
+    }
+
+    /// Tells the task which of its held tuples timed out.
+    fn cancel_timed_out(&mut self, py: Python<'_>) {
+        let own = self.task.shared.task(self.task.id);
+        let timed_out = std::mem::take(&mut *lock(&own.timed_out));
+        let Some(cancel) = &self.task.spec.cancel else { return };
+        for reference in timed_out {
+            let tuple = reference.bind(py).call0();
+            if let Err(error) = tuple.and_then(|t| if t.is_none() { Ok(()) } else { cancel.bind(py).call1((t,)).map(drop) }) {
+                self.task.shared.user_error(py, self.task.id, "cancel", &error, "");
+            }
+        }
     }
 
     /// What `process` returned decides what happens: a generator is run here and its values emitted, a coroutine by Python.
@@ -343,11 +473,17 @@ impl BoltTask {
             shared.user_error(py, self.task.id, "process", error, &note);
         }
         self.fail(in_hand, reason, &text, !is_reject);
+        if !is_reject {
+            self.obey_on_error(py, error);
+        }
+    }
+
+    /// What `on_error` says should happen to the task, or the topology, after user code raised.
+    fn obey_on_error(&mut self, py: Python<'_>, error: &PyErr) {
+        let shared = Arc::clone(&self.task.shared);
         match shared.settings_of(self.task.id).on_error {
             OnError::Fail => {}
-            OnError::Stop if is_reject => {}
-            OnError::Stop => shared.fail_run(py, error.value(py)),
-            OnError::Restart if is_reject => {}
+            OnError::Stop => shared.fail_run(py, &errors::value_of(py, &error)),
             OnError::Restart => self.restart(py),
         }
     }
@@ -382,7 +518,7 @@ impl BoltTask {
             let name = &shared.plan.component_of(self.task.id).name;
             let text = format!("bolt {name:?} task {}: restarted {limit} times in 60 s", self.task.id);
             let error = pyo3::exceptions::PyRuntimeError::new_err(text);
-            shared.fail_run(py, error.value(py));
+            shared.fail_run(py, &errors::value_of(py, &error));
             return;
         }
         let keys = lock(&own.held).keys();
@@ -398,7 +534,7 @@ impl BoltTask {
         });
         if let Err(error) = built {
             shared.user_error(py, self.task.id, "prepare", &error, "a fresh instance could not be made");
-            shared.fail_run(py, error.value(py));
+            shared.fail_run(py, &errors::value_of(py, &error));
         }
     }
 
@@ -431,20 +567,20 @@ impl BoltTask {
     fn hook(&mut self, py: Python<'_>, name: &str, hook: &Py<PyAny>) {
         let shared = Arc::clone(&self.task.shared);
         let own = shared.task(self.task.id);
+        // `flush` of a batch bolt runs what waits first, so an emit without anchors is a mistake there too.
+        let is_strict = self.task.spec.mode == Mode::Batch && name == "flush";
+        self.task.cell.own().needs_anchors = is_strict;
         own.in_user_since_ns.store(shared.now_ns(), Ordering::Relaxed);
         let called = hook.bind(py).call0().and_then(|result| {
             if result.is_none() { Ok(()) } else { self.follow(py, result) }
         });
         own.in_user_since_ns.store(0, Ordering::Relaxed);
+        self.task.cell.own().needs_anchors = self.task.spec.mode == Mode::Batch;
         self.calls += 1;
         own.calls.store(self.calls, Ordering::Relaxed);
         if let Err(error) = called {
             shared.user_error(py, self.task.id, name, &error, "");
-            match shared.settings_of(self.task.id).on_error {
-                OnError::Fail => {}
-                OnError::Stop => shared.fail_run(py, error.value(py)),
-                OnError::Restart => self.restart(py),
-            }
+            self.obey_on_error(py, &error);
         }
     }
 
@@ -453,7 +589,8 @@ impl BoltTask {
             return;
         }
         let Some(timer) = &self.task.spec.timer else { return };
-        let shared = &self.task.shared;
+        let timer = timer.clone_ref(py);
+        let shared = Arc::clone(&self.task.shared);
         let own = shared.task(self.task.id);
         own.in_user_since_ns.store(shared.now_ns(), Ordering::Relaxed);
         let due = timer.bind(py).call0().and_then(|due| due.extract::<Option<f64>>());
@@ -461,8 +598,9 @@ impl BoltTask {
         match due {
             Ok(due) => self.timer_due_ns = due.map(|s| shared.now_ns() + (s.max(0.0) * 1e9) as u64),
             Err(error) => {
-                self.timer_due_ns = None;
+                self.timer_due_ns = Some(shared.now_ns() + 1_000_000);
                 shared.user_error(py, self.task.id, "timer", &error, "");
+                self.obey_on_error(py, &error);
             }
         }
     }
@@ -479,6 +617,7 @@ impl BoltTask {
         }
         drop(collector);
         let own = self.task.shared.task(self.task.id);
+        own.has_in_hand.store(!self.batch.is_empty(), Ordering::Release);
         add(&own.stats.executed, std::mem::take(&mut self.executed));
         add(&own.stats.acked, std::mem::take(&mut self.acked));
         let done_inside = std::mem::take(&mut self.done_inside);

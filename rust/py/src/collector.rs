@@ -86,6 +86,8 @@ pub struct Collector {
     pub delivered: u64,
     /// The task is in `finish` and its cycle is over: an emit into the cycle raises.
     pub is_finishing: bool,
+    /// The task fills batches: an emit must say what it is anchored to.
+    pub needs_anchors: bool,
     /// `end()` was called.
     pub has_ended: bool,
     pub warned_single_list: bool,
@@ -140,6 +142,7 @@ impl Collector {
             emitted: 0,
             delivered: 0,
             is_finishing: false,
+            needs_anchors: false,
             has_ended: false,
             warned_single_list: false,
             last_position: None,
@@ -217,6 +220,10 @@ impl Collector {
                 Current::Held(key) => {
                     let key = [AnchorRef::Held(*key)];
                     self.send_anchored(py, emission, &key)?
+                }
+                Current::None if self.needs_anchors => {
+                    let text = "in a batch an emit says what it comes of: emit(…, anchors=[tup, …]), or anchors=[] for an untracked tuple";
+                    return Err(self.error(py, at, text));
                 }
                 Current::None => self.send_root(py, emission, None, None, direct)?,
             },
@@ -350,7 +357,6 @@ impl Collector {
             drop(record);
             errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
         })?;
-        add(&shared.stats.roots, 1);
         let root = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
         let head = Head { roots: Roots::One(root), hops: 0, attempt: 1, ..Head::default() };
         let emission = Emission { head, ..emission };
@@ -447,6 +453,19 @@ impl Collector {
                 Err(Stopped::LoopFull(task)) => self.fail_loop(task),
             }
         }
+    }
+
+    /// Hands over as much as there is room for, without waiting; for the timer, while the task's thread is in user code.
+    pub fn flush_some(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        for _ in 0..8 {
+            match self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue) {
+                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
+                _ => break,
+            }
+        }
+        self.publish();
+        self.apply_acks();
     }
 
     #[cold]
@@ -655,6 +674,15 @@ impl TaskCell {
             format!("{what} inside {what}: a grouping or a destructor emitted while its task was emitting")
         };
         errors::emit_error(py, text)
+    }
+
+    /// The collector, for the timer thread while the task's own thread is in user code. `None` if the engine is using it.
+    ///
+    /// # Safety
+    /// Only on a Python with a GIL: the caller is attached, so the owner is not, or it is not inside the engine; every borrow
+    /// begins and ends attached.
+    pub unsafe fn borrow_from_timer(&self, _py: Python<'_>) -> Option<RefMut<'_, Collector>> {
+        self.collector.try_borrow_mut().ok()
     }
 
     /// The collector, for the loop that runs the task on its own thread.

@@ -78,7 +78,7 @@ impl Engine {
         let deadline = Instant::now() + Duration::from_secs_f64(timeout_s.clamp(0.0, 3600.0));
         py.detach(|| {
             let mut status = lock(&shared.status);
-            while status.threads_left > 0 {
+            while !status.is_over {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
@@ -87,7 +87,7 @@ impl Engine {
                 status = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
             }
         });
-        let is_over = lock(&shared.status).threads_left == 0;
+        let is_over = lock(&shared.status).is_over;
         match shared.state() {
             state if is_over || state < State::Ended => state.as_str(),
             _ => "stopping",
@@ -180,7 +180,7 @@ fn read_plan(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>) -> PyResult<Shared> {
     let tasks = (0..compiled.task_component.len())
         .map(|t| new_task(&compiled, &configs, &turns, run_key, TaskId(t as u32)))
         .collect();
-    Ok(Shared::new(compiled, settings, configs, runtime, turns, tasks, custom, names, run_key))
+    Ok(Shared::new(compiled, settings, configs, runtime, turns, takes_turns, tasks, custom, names, run_key))
 }
 
 fn read_component(
@@ -264,6 +264,10 @@ fn new_task(plan: &Plan, configs: &[ComponentSettings], turns: &Arc<Turns>, run_
         is_flushed: AtomicBool::new(false),
         in_user_since_ns: AtomicU64::new(0),
         calls: AtomicU64::new(0),
+        has_in_hand: AtomicBool::new(false),
+        timed_out: std::sync::Mutex::default(),
+        wants_restart: std::sync::Mutex::default(),
+        cell: std::sync::Mutex::default(),
     }
 }
 

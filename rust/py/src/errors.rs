@@ -34,6 +34,16 @@ pub fn is_reject(py: Python<'_>, error: &PyErr) -> bool {
     class(py, &CELL, "Reject").is_ok_and(|class| error.is_instance(py, class))
 }
 
+/// The exception with its traceback, as Python code expects to find it.
+pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    let value = error.value(py);
+    if let Some(traceback) = error.traceback(py) {
+        // It is what `except … as error` would have set; an exception that refuses it is told without.
+        let _ = value.setattr("__traceback__", traceback);
+    }
+    value.clone().into_any()
+}
+
 /// The text of an exception for reports: `KeyError('word')`.
 pub fn text_of(py: Python<'_>, error: &PyErr) -> String {
     let value = error.value(py);

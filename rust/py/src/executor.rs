@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use rainband_core::ids::TaskId;
 
+use crate::errors;
 use crate::bolt_loop::{self, BoltTask};
 use crate::engine::Waker;
 use crate::shared::{Shared, lock};
@@ -19,8 +20,10 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, index: usize) {
     py.detach(|| seat.sit());
     let (component, ids) = shared.plan.executors[index].clone();
     let is_spout = shared.plan.components[component.index()].is_spout;
+    let mut guard = Leave { shared, seat: &seat, ids: &ids, is_ready: false };
     let mut tasks = build(py, shared, &ids);
     shared.note_ready();
+    guard.is_ready = true;
     if is_spout {
         let mut tasks: Vec<SpoutTask> = tasks.drain(..).map(SpoutTask::new).collect();
         if tasks.len() == ids.len() {
@@ -32,26 +35,44 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, index: usize) {
     } else {
         let mut tasks: Vec<BoltTask> = tasks.drain(..).map(BoltTask::new).collect();
         if tasks.len() == ids.len() {
-            run_bolts(py, shared, &seat, &mut tasks);
+            tasks = run_bolts(py, shared, &seat, tasks);
         }
         for task in &mut tasks {
             end(py, shared, &mut task.task);
             task.discard(py);
         }
     }
-    for id in ids {
-        drop(shared.task(id).queue.close());
-    }
-    py.detach(|| seat.leave());
-    shared.note_gone();
+    drop(guard);
 }
 
-fn run_bolts(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [BoltTask]) {
-    if tasks[0].task.spec.mode == Mode::Async {
-        crate::aio::run(py, shared, seat, tasks);
-    } else {
-        bolt_loop::run(py, shared, seat, tasks);
+/// Ends an executor whatever happens in it, so that nobody waits for it for ever.
+struct Leave<'a> {
+    shared: &'a Arc<Shared>,
+    seat: &'a Seat,
+    ids: &'a [TaskId],
+    is_ready: bool,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        for id in self.ids {
+            drop(self.shared.task(*id).queue.close());
+            *lock(&self.shared.task(*id).cell) = None;
+        }
+        if !self.is_ready {
+            self.shared.note_ready();
+        }
+        self.seat.leave();
+        self.shared.note_gone();
     }
+}
+
+fn run_bolts(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, mut tasks: Vec<BoltTask>) -> Vec<BoltTask> {
+    if tasks[0].task.spec.mode == Mode::Async {
+        return crate::aio::run(py, shared, seat, tasks);
+    }
+    bolt_loop::run(py, shared, seat, &mut tasks);
+    tasks
 }
 
 /// Builds and opens the tasks; those that were opened are returned, also if a later one could not be, and the run fails.
@@ -81,7 +102,7 @@ fn build(py: Python<'_>, shared: &Arc<Shared>, ids: &[TaskId]) -> Vec<Task> {
 
 fn refuse(py: Python<'_>, shared: &Shared, task: TaskId, place: &str, error: &PyErr) {
     shared.user_error(py, task, place, error, "the topology stops");
-    shared.fail_run(py, error.value(py));
+    shared.fail_run(py, &errors::value_of(py, &error));
 }
 
 /// Gives an instance that has a `_wake` the callable that wakes its executor.

@@ -1,6 +1,7 @@
 //! Tuples that a task holds un-acked beyond the call that received them: manual acks, async calls in flight, a batch being
 //! filled. What is held is timed out here, not in the ledger (ENGINE 2.1).
 
+use pyo3::prelude::*;
 use rainband_core::emit::InHand;
 use rainband_core::ids::RootRef;
 
@@ -21,6 +22,8 @@ struct Place {
 struct Entry {
     in_hand: InHand,
     since_ns: u64,
+    /// A weak reference to the `Tuple`, for tasks that want to know what timed out.
+    reference: Option<Py<PyAny>>,
 }
 
 /// The table of one task.
@@ -35,7 +38,7 @@ impl Held {
     /// A tuple was handed to user code that will ack it in its own time.
     pub fn insert(&mut self, in_hand: InHand, now_ns: u64) -> HeldKey {
         self.len += 1;
-        let entry = Some(Entry { in_hand, since_ns: now_ns });
+        let entry = Some(Entry { in_hand, since_ns: now_ns, reference: None });
         if let Some(index) = self.free.pop() {
             let place = &mut self.places[index as usize];
             place.entry = entry;
@@ -49,7 +52,7 @@ impl Held {
         self.places.get_mut(key.index as usize).filter(|p| p.generation == key.generation && p.entry.is_some())
     }
 
-    /// Takes the tuple out, to ack or to fail it. `None` if that was done before.
+    /// Takes the tuple out, to ack or to fail it. `None` if that was done before. Attached, because of the weak reference.
     pub fn remove(&mut self, key: HeldKey) -> Option<InHand> {
         let place = self.place(key)?;
         place.generation = place.generation.wrapping_add(1);
@@ -62,6 +65,19 @@ impl Held {
     /// What is owed for the tuple, to anchor something to it.
     pub fn get_mut(&mut self, key: HeldKey) -> Option<&mut InHand> {
         self.place(key)?.entry.as_mut().map(|e| &mut e.in_hand)
+    }
+
+    /// Keeps a weak reference to the `Tuple` beside what is owed for it. Gives it back if the tuple is not held any more.
+    pub fn attach(&mut self, key: HeldKey, reference: Py<PyAny>) -> Option<Py<PyAny>> {
+        match self.place(key).and_then(|p| p.entry.as_mut()) {
+            Some(entry) => entry.reference.replace(reference),
+            None => Some(reference),
+        }
+    }
+
+    /// Takes that reference out.
+    pub fn take_reference(&mut self, key: HeldKey) -> Option<Py<PyAny>> {
+        self.place(key)?.entry.as_mut()?.reference.take()
     }
 
     /// Starts the tuple's time anew. Returns whether it is held.

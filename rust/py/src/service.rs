@@ -70,10 +70,9 @@ pub fn service(py: Python<'_>, shared: &Arc<Shared>, task: TaskId) -> Option<u64
     work.replay_due();
     let is_flushed = work.flush();
     work.move_position();
-    let mut ledger = lock(&own.ledger);
+    let ledger = lock(&own.ledger);
     own.pending.store(ledger.pending(), Ordering::Relaxed);
     let due = ledger.next_due_ns();
-    let _ = &mut ledger;
     drop(ledger);
     if is_flushed { due } else { Some(due.map_or(now + 1_000_000, |due| due.min(now + 1_000_000))) }
 }
@@ -174,11 +173,10 @@ impl Service<'_, '_> {
         let stats = &self.shared.task(self.task).stats;
         self.resolved(&record);
         if let (Some(failure), Some(id)) = (&record.dead, &record.id) {
-            add(&stats.roots_dead, 1);
+            add(&stats.letters_acked, 1);
             self.tell_dead(id.clone_ref(self.py), failure.as_ref().clone(), attempt, began_ns);
             return;
         }
-        add(&stats.roots_acked, 1);
         self.shared.latency.record(done_ns.saturating_sub(began_ns));
         if let (true, Some(id)) = (self.roots.has.ack, record.id) {
             self.roots.calls.push_back(HookCall::Ack(id));
@@ -238,13 +236,13 @@ impl Service<'_, '_> {
     fn bury(&mut self, slot: Slot, failure: Failure) {
         let root = self.peek(slot);
         if let (Some(stream), false, true) = (self.dead_letter_stream(), root.is_dead, root.id.is_some()) {
-            match self.letter_values(&root, &failure) {
+            match self.letter_values(&root, &failure).and_then(|values| self.check_letter(values)) {
                 Ok(values) => {
                     lock(&self.shared.task(self.task).ledger).record_mut(slot).dead = Some(Box::new(failure));
                     let letter = Peek { payload: Payload(values), stream, direct: None, ..root };
                     self.emit_again(slot, letter);
                 }
-                Err(error) => self.shared.fail_run(self.py, error.value(self.py)),
+                Err(error) => self.shared.fail_run(self.py, &errors::value_of(self.py, &error)),
             }
             return;
         }
@@ -254,11 +252,10 @@ impl Service<'_, '_> {
         let failure = first.unwrap_or(failure);
         if let Err(error) = self.write_letter(&root, &failure) {
             // The root stays pending: nothing is resolved that was not written.
-            self.shared.fail_run(self.py, error.value(self.py));
+            self.shared.fail_run(self.py, &errors::value_of(self.py, &error));
             return;
         }
         let record = lock(&own.ledger).resolve(slot);
-        add(&own.stats.roots_dead, 1);
         self.resolved(&record);
         if let Some(id) = record.id {
             self.tell_dead(id, failure, root.attempt, root.began_ns);
@@ -283,6 +280,15 @@ impl Service<'_, '_> {
         Ok(PyTuple::new(self.py, values)?.into_any().unbind())
     }
 
+    /// In checked mode a letter is emitted like any other tuple.
+    fn check_letter(&self, values: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        if self.shared.settings.checked {
+            let component = self.shared.plan.task_component[self.task.index()].0;
+            self.shared.call_runtime(self.py, "check_emit", (component, DEAD_LETTER, values.bind(self.py)))?;
+        }
+        Ok(values)
+    }
+
     fn letter(&self, root: &Peek, failure: &Failure) -> PyResult<Bound<'_, PyDict>> {
         let py = self.py;
         let plan = &self.shared.plan;
@@ -290,9 +296,6 @@ impl Service<'_, '_> {
         let letter = PyDict::new(py);
         letter.set_item("component", &plan.component_of(self.task).name)?;
         letter.set_item("stream", &stream.name)?;
-        // A letter on its way to a subscriber has the letter's values; the root's are in the record.
-        let own = self.shared.task(self.task);
-        let _ = own;
         letter.set_item("values", root.payload.to_tuple(py, stream.width)?)?;
         letter.set_item("id", root.id.as_ref().map_or_else(|| py.None(), |id| id.clone_ref(py)))?;
         letter.set_item("reason", failure.reason.as_str())?;

@@ -14,6 +14,8 @@ use rainband_core::ledger::{Failure, Ledger, Reason};
 use rainband_core::plan::Plan;
 use rainband_core::queue::{Queue, Wake};
 
+use crate::errors;
+use crate::collector::TaskCell;
 use crate::held::Held;
 use crate::payload::Payload;
 use crate::roots::{Positions, Record, Roots};
@@ -85,12 +87,22 @@ pub struct TaskShared {
     pub in_user_since_ns: AtomicU64,
     /// Counts calls, so that a slice of many short calls is not taken for one long one.
     pub calls: AtomicU64,
+    /// The task's loop has tuples in hand that no queue knows of: a batch that was cut, an outbox that found no room.
+    pub has_in_hand: AtomicBool,
+    /// Held tuples (weak references) that timed out, for the loop to cancel what works on them.
+    pub timed_out: Mutex<Vec<Py<PyAny>>>,
+    /// What an async call raised, where `on_error` asks for a fresh instance.
+    pub wants_restart: Mutex<Option<pyo3::Py<pyo3::exceptions::PyBaseException>>>,
+    /// The task's collector, for the timer.
+    pub cell: Mutex<Option<Arc<TaskCell>>>,
 }
 
 /// The state that only changes a few times in a run.
 #[derive(Default)]
 pub struct Status {
     pub threads_left: usize,
+    /// Executors and the timer are gone; nothing changes any more.
+    pub is_over: bool,
     pub unready: usize,
     pub error: Option<Py<PyAny>>,
 }
@@ -102,6 +114,7 @@ pub struct Shared {
     pub components: Vec<ComponentSettings>,
     pub runtime: Py<PyAny>,
     pub turns: Arc<Turns>,
+    pub has_gil: bool,
     pub tasks: Vec<TaskShared>,
     pub cycle_is_over: Vec<AtomicBool>,
     pub run_stats: RunStats,
@@ -128,6 +141,7 @@ impl Shared {
         components: Vec<ComponentSettings>,
         runtime: Py<PyAny>,
         turns: Arc<Turns>,
+        has_gil: bool,
         tasks: Vec<TaskShared>,
         custom: FxHashMap<(StreamId, ComponentId), Py<PyAny>>,
         names: Vec<Arc<StreamNames>>,
@@ -141,11 +155,12 @@ impl Shared {
             components,
             runtime,
             turns,
+            has_gil,
             tasks,
             cycle_is_over: (0..cycles).map(|_| AtomicBool::new(false)).collect(),
             run_stats: RunStats::default(),
             latency: Histogram::default(),
-            status: Mutex::new(Status { threads_left: executors, unready: executors, error: None }),
+            status: Mutex::new(Status { threads_left: executors, is_over: false, unready: executors, error: None }),
             status_changed: Condvar::new(),
             custom,
             names,
@@ -298,16 +313,15 @@ impl Shared {
 
     /// An executor's thread is over.
     pub fn note_gone(&self) {
+        lock(&self.status).threads_left -= 1;
+    }
+
+    /// The timer has done its last; called by its thread after all executors are gone.
+    pub fn note_over(&self) {
+        self.advance(State::Ended);
         let mut status = lock(&self.status);
-        status.threads_left -= 1;
-        let all = status.threads_left == 0;
-        drop(status);
-        if all {
-            self.advance(State::Ended);
-            let guard = lock(&self.status);
-            self.status_changed.notify_all();
-            drop(guard);
-        }
+        status.is_over = true;
+        self.status_changed.notify_all();
     }
 
     /// The tasks of the cycle that `task` belongs to.
@@ -345,7 +359,7 @@ impl Shared {
     /// Tells the user about an exception of user code, with its traceback.
     pub fn user_error(&self, py: Python<'_>, task: TaskId, place: &str, error: &PyErr, note: &str) {
         let component = self.plan.task_component[task.index()].0;
-        let value = error.value(py);
+        let value = errors::value_of(py, error);
         if let Err(error) = self.call_runtime(py, "user_error", (component, task.0, place, value, note)) {
             error.write_unraisable(py, None);
         }

@@ -38,14 +38,22 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
         row.set_item("held", tasks.iter().map(|t| lock(&t.held).len()).sum::<usize>())?;
         row.set_item("process_ns", sum(&|t| read(&t.stats.process_ns)))?;
         let roots = PyDict::new(py);
-        // Pending is read first: a root that resolves meanwhile is counted once too often rather than not at all.
-        let pending: usize = tasks.iter().map(|t| lock(&t.ledger).pending()).sum();
-        let (acked, dead, dropped) = (
-            sum(&|t| read(&t.stats.roots_acked)),
-            sum(&|t| read(&t.stats.roots_dead)),
-            sum(&|t| read(&t.stats.roots_dropped)),
-        );
-        roots.set_item("emitted", sum(&|t| read(&t.stats.roots)))?;
+        let (mut begun, mut acked, mut dead, mut dropped, mut pending) = (0, 0, 0, 0, 0);
+        for task in tasks {
+            // Read in one go, so that the account balances at every moment.
+            let ledger = lock(&task.ledger);
+            let account = ledger.account();
+            late += ledger.dropped().acks + ledger.dropped().fails;
+            drop(ledger);
+            let letters = read(&task.stats.letters_acked).min(account.acked);
+            let by_verdict = read(&task.stats.roots_dropped).min(account.buried);
+            begun += account.begun;
+            acked += account.acked - letters;
+            dead += account.buried - by_verdict + letters;
+            dropped += by_verdict;
+            pending += account.pending;
+        }
+        roots.set_item("emitted", begun)?;
         roots.set_item("acked", acked)?;
         roots.set_item("dead", dead)?;
         roots.set_item("dropped", dropped)?;
@@ -54,7 +62,6 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
         roots.set_item("untracked_failed", sum(&|t| read(&t.stats.untracked_failed)))?;
         row.set_item("roots", roots)?;
         components.append(row)?;
-        late += tasks.iter().map(|t| lock(&t.ledger).dropped()).map(|d| d.acks + d.fails).sum::<u64>();
     }
     result.set_item("components", components)?;
     let (count, [p50, p90, p99], max) = shared.latency.summary([0.5, 0.9, 0.99]);

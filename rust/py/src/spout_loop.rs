@@ -11,6 +11,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rainband_core::signal::{Kind, Signal, Step, View};
 
+use crate::errors;
 use crate::bolt_loop::send_signal;
 use crate::roots::{HasHooks, HookCall};
 use crate::service::{self, Verdict};
@@ -126,7 +127,6 @@ impl SpoutTask {
                 collector.emitted
             };
             if now_emitted == emitted || own.pending.load(Ordering::Relaxed) >= max_pending {
-                emitted = now_emitted;
                 break;
             }
             emitted = now_emitted;
@@ -163,7 +163,7 @@ impl SpoutTask {
         let on_error = shared.settings_of(self.task.id).on_error;
         if on_error == OnError::Stop {
             shared.user_error(py, self.task.id, "next_tuple", error, "the topology stops");
-            shared.fail_run(py, error.value(py));
+            shared.fail_run(py, &errors::value_of(py, &error));
             return;
         }
         let now = shared.now_ns();
@@ -173,7 +173,7 @@ impl SpoutTask {
         if self.restarts.len() > limit {
             let note = format!("restarted {limit} times in 60 s; the topology stops");
             shared.user_error(py, self.task.id, "next_tuple", error, &note);
-            shared.fail_run(py, error.value(py));
+            shared.fail_run(py, &errors::value_of(py, &error));
             return;
         }
         let wait = (100_000_000_u64 << (self.restarts.len() - 1).min(9)).min(30_000_000_000);

@@ -15,9 +15,8 @@ pub struct TaskStats {
     pub process_ns: AtomicU64,
     pub untracked_failed: AtomicU64,
     // Of the roots that the task emitted:
-    pub roots: AtomicU64,
-    pub roots_acked: AtomicU64,
-    pub roots_dead: AtomicU64,
+    /// Acked by the subscribers of `dead_letter`: dead, although the ledger saw them acked.
+    pub letters_acked: AtomicU64,
     pub roots_dropped: AtomicU64,
     pub replays: AtomicU64,
 }

@@ -152,6 +152,10 @@ impl Task {
         let spec = Spec::build(py, shared, id)?;
         let cell = Arc::new(TaskCell::new(Collector::new(py, shared, id)));
         let component = shared.plan.task_component[id.index()];
+        if !shared.custom.is_empty() {
+            shared.call_runtime(py, "prepare_groupings", (component.0, id.0))?;
+        }
+        *crate::shared::lock(&shared.task(id).cell) = Some(Arc::clone(&cell));
         let producers = if shared.plan.components[component.index()].is_spout {
             vec![id]
         } else {

@@ -13,6 +13,7 @@ use rainband_core::ledger::{Failure, Reason};
 use rainband_core::signal::CycleCount;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::errors;
 use crate::ack;
 use crate::service;
 use crate::shared::{Shared, State, lock};
@@ -81,6 +82,7 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>) {
         }
     });
     store_positions(py, shared);
+    shared.note_over();
 }
 
 impl Timer {
@@ -149,7 +151,11 @@ impl Timer {
     fn serve_blocked(&self, now: u64) {
         for (index, task) in self.shared.tasks.iter().enumerate() {
             let since = task.in_user_since_ns.load(Ordering::Relaxed);
-            if since == 0 || now.saturating_sub(since) < BLOCKED_NS || task.pending.load(Ordering::Relaxed) == 0 {
+            if since == 0 || now.saturating_sub(since) < BLOCKED_NS {
+                continue;
+            }
+            self.hand_over_for(task);
+            if task.pending.load(Ordering::Relaxed) == 0 {
                 continue;
             }
             let wants = {
@@ -163,6 +169,22 @@ impl Timer {
         }
     }
 
+    /// What a task emitted and acked in earlier calls of its slice does not wait for the call that blocks.
+    fn hand_over_for(&self, task: &crate::shared::TaskShared) {
+        if !self.shared.has_gil {
+            return; // There the owner may be inside the engine although we are attached.
+        }
+        Python::attach(|py| {
+            let Some(cell) = lock(&task.cell).clone() else { return };
+            // SAFETY: attached, on a Python with a GIL.
+            if let Some(mut collector) = unsafe { cell.borrow_from_timer(py) } {
+                if !collector.outbox.is_empty() || !collector.acks.is_empty() {
+                    collector.flush_some();
+                }
+            }
+        });
+    }
+
     fn time_out_held(&self, now: u64) {
         for (index, task) in self.shared.tasks.iter().enumerate() {
             let id = TaskId(index as u32);
@@ -170,6 +192,10 @@ impl Timer {
             let Some(before) = now.checked_sub(timeout) else { continue };
             let old = lock(&task.held).older_than(before);
             for key in old {
+                let tuple = lock(&task.held).take_reference(key);
+                if let Some(tuple) = tuple {
+                    lock(&task.timed_out).push(tuple);
+                }
                 let error = format!("held for {} s without ack", timeout as f64 / 1e9).into();
                 let failure = Failure { reason: Reason::Timeout, task: id, error, retry: true };
                 ack::fail(&self.shared, id, key, &failure);
@@ -199,7 +225,7 @@ impl Timer {
             Python::attach(|py| {
                 let _ = py.import("faulthandler").and_then(|f| f.call_method0("dump_traceback"));
                 let error = errors_run(py, &text);
-                self.shared.fail_run(py, error.value(py));
+                self.shared.fail_run(py, &errors::value_of(py, &error));
             });
         }
     }
@@ -260,7 +286,11 @@ impl Timer {
             self.suspects.clear();
             return;
         }
-        let is_busy = self.shared.tasks.iter().any(|t| t.in_user_since_ns.load(Ordering::Relaxed) != 0);
+        let is_busy = self.shared.tasks.iter().any(|t| {
+            t.in_user_since_ns.load(Ordering::Relaxed) != 0
+                || t.has_in_hand.load(Ordering::Acquire)
+                || t.roots.try_lock().map_or(true, |roots| !roots.replayer.outbox.is_empty())
+        });
         let mut found: FxHashSet<(TaskId, AttemptId)> = FxHashSet::default();
         for task in &self.shared.tasks {
             task.queue.for_each(|e| found.extend(e.head.roots.as_slice().iter().map(|r| (r.task, r.attempt))));
@@ -312,6 +342,6 @@ pub fn store_positions(py: Python<'_>, shared: &Arc<Shared>) {
         return;
     }
     if let Err(error) = shared.call_runtime(py, "positions", (items,)) {
-        shared.fail_run(py, error.value(py));
+        shared.fail_run(py, &errors::value_of(py, &error));
     }
 }

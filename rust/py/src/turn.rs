@@ -69,6 +69,8 @@ struct Place {
     /// The core it is restricted to, or `ANYWHERE`.
     core: AtomicI32,
     is_free: AtomicBool,
+    /// A file descriptor to write to at each ring, for loops that wait in a way of their own; negative for none.
+    bell_fd: AtomicI32,
 }
 
 /// The turns of one engine.
@@ -115,6 +117,7 @@ impl Turns {
             granted: AtomicBool::new(false),
             core: AtomicI32::new(ANYWHERE),
             is_free: AtomicBool::new(!takes_turns),
+            bell_fd: AtomicI32::new(-1),
         };
         Arc::new(Self {
             inner: Mutex::new(Inner {
@@ -155,6 +158,10 @@ impl Turns {
         let state = &mut inner.seats[id as usize];
         state.rung = true;
         if state.phase != Phase::Parked {
+            let fd = self.places[id as usize].bell_fd.load(Ordering::Relaxed);
+            if fd >= 0 {
+                write_bell(fd);
+            }
             return;
         }
         if state.is_free {
@@ -233,7 +240,20 @@ impl Turns {
     }
 }
 
+fn write_bell(fd: i32) {
+    let one = 1_u64.to_ne_bytes();
+    // SAFETY: eight bytes from a local array, as an eventfd takes them; a full counter fails, which is as good as rung.
+    unsafe {
+        libc::write(fd, one.as_ptr().cast(), one.len());
+    }
+}
+
 impl Seat {
+    /// From now on `fd`, an eventfd, is written to at each ring; a negative one ends that.
+    pub fn set_bell(&self, fd: i32) {
+        self.turns.places[self.id as usize].bell_fd.store(fd, Ordering::Relaxed);
+    }
+
     /// Called first by the executor's thread.
     pub fn sit(&self) {
         let place = &self.turns.places[self.id as usize];
