@@ -74,7 +74,7 @@ def test_a_run_goes_on_where_the_last_one_ended(tmp_path: Path, lines: list[str]
 def test_a_full_device_stops_the_run_and_loses_nothing(tmp_path: Path, lines: list[str]) -> None:
     with pytest.raises(RunError) as caught:
         run(tmp_path, LINES_TO_JSON, src=tmp_path / "in.txt", out="/dev/full")
-    assert 'bolt "sink": writing ' in str(caught.value)
+    assert 'bolt "sink" task 1: writing ' in str(caught.value)
     assert '"/dev/full" failed: no space left on device' in str(caught.value)
     assert not (tmp_path / "state" / "dead_letters.jsonl").exists()
     run(tmp_path, LINES_TO_JSON, src=tmp_path / "in.txt", out=tmp_path / "out.jsonl")
@@ -92,9 +92,7 @@ def small_files() -> Iterator[Any]:
 def test_a_disk_that_fills_up_in_the_middle(tmp_path: Path, lines: list[str], small_files: Any) -> None:
     out = tmp_path / "out.jsonl"
     small_files(20_000)
-    with pytest.raises(
-        RunError, match=r'out.jsonl" failed: file too large; nothing of the batch of \d+ is acked'
-    ):
+    with pytest.raises(RunError, match=r'out.jsonl" failed: file too large; nothing of the batch of \d+ is acked'):
         run(tmp_path, LINES_TO_JSON, src=tmp_path / "in.txt", out=out)
     first = records(out)  # whole lines only
     assert first == lines[: len(first)]
@@ -272,6 +270,6 @@ def test_the_reader_goes_away(pipe: subprocess.Popen[str]) -> None:
     pipe.stdin.flush()
     assert pipe.wait(timeout=20) == 1
     errors = pipe.stderr.read()
-    assert 'bolt "show": stdout cannot be written: its reader is gone' in errors
+    assert "stdout cannot be written: its reader is gone" in errors
     assert "Exception ignored" not in errors
     pipe.stdout = None

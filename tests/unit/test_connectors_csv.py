@@ -123,7 +123,7 @@ def test_headers_that_do_not_fit(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ConnectorError, match=r'a.csv" has no column "c"; it has a, b'):
         read(path, context(outputs=["c"]))
-    with pytest.raises(ValueError, match='spout "part" has no field "x"; its fields are a'):
+    with pytest.raises(ConnectorError, match='it has no field "x"; its fields are a'):
         read(path, context(outputs=["a"]), columns={"x": "a"})
     path.write_text("a,a\n1,2\n")
     with pytest.raises(ConnectorError, match='has two columns "a"; rename one'):

@@ -102,9 +102,7 @@ def test_fields_of_the_wiring(tmp_path: Path) -> None:
     path.write_text("a\nb\n")
     assert read(path, context(outputs=["text"])) == ["a", "b"]
     assert read(path, context(outputs=["number", "line", "path"])) == [(1, "a", str(path)), (2, "b", str(path))]
-    with pytest.raises(
-        ConnectorError, match='spout "part" has the field "size"; Lines gives "line", "path" and "number"'
-    ):
+    with pytest.raises(ConnectorError, match='it has the field "size"; Lines gives "line", "path" and "number"'):
         read(path, context(outputs=["line", "size"]))
 
 
@@ -465,7 +463,7 @@ def test_malformed_stops(mixed: Path, outputs: list[str], policy: Any) -> None:
     with pytest.raises(ConnectorError) as caught:
         run_spout(spout, context(outputs=outputs))
     assert str(caught.value) == (
-        f'spout "part": "{mixed}" line 2 (byte 5) is malformed: not utf-8: invalid start byte at its byte 1; '
+        f'"{mixed}" line 2 (byte 5) is malformed: not utf-8: invalid start byte at its byte 1; '
         'the record is b\'b\\xffd\'; let a bolt take "part.malformed", or write malformed="skip"'
     )
     with pytest.raises(ConnectorError):  # it must not look like the end of the file
@@ -481,7 +479,7 @@ def test_malformed_is_skipped_counted_and_logged(tmp_path: Path, caplog: pytest.
     assert len(caplog.records) == 6
     assert "line 5 (byte 8) is malformed" in caplog.text
     assert "the next ones are counted only" in caplog.text
-    assert '"part": 8 malformed records were skipped' in caplog.text
+    assert "8 malformed records were skipped" in caplog.text
 
 
 def test_errors_replace(mixed: Path) -> None:

@@ -72,7 +72,7 @@ def test_malformed_lines(tmp_path: Path, line: str, reason: str) -> None:
 
 
 def test_fields_that_are_not_there() -> None:
-    with pytest.raises(ValueError, match='spout "part" has no field "x"; its fields are n'):
+    with pytest.raises(ConnectorError, match='it has no field "x"; its fields are n'):
         JsonLines("a", optional=["x"]).open(context(outputs=["n"]))
 
 
@@ -101,7 +101,7 @@ def test_what_json_cannot_say_fails_alone(tmp_path: Path) -> None:
 
 
 def test_several_tasks_need_several_files(tmp_path: Path) -> None:
-    with pytest.raises(ConnectorError, match=r"several tasks, which cannot share .*; write \{task\} in the path"):
+    with pytest.raises(ConnectorError, match=r"its tasks cannot share .*; write \{task\} in the path"):
         JsonLinesSink(tmp_path / "out").prepare(context(tasks=2))
     write(JsonLinesSink(tmp_path / "out-{task}"), "v", (1,), ctx=context(tasks=2, index=1))
     assert (tmp_path / "out-1").read_text() == '{"v": 1}\n'
@@ -123,7 +123,7 @@ def test_one_writer_a_file(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     first = JsonLinesSink(path)
     attached(first)
-    with pytest.raises(ConnectorError, match=r'bolt "part": ".*out.jsonl" is written by another sink or another run'):
+    with pytest.raises(ConnectorError, match=r'".*out.jsonl" is written by another sink or another run'):
         JsonLinesSink(path).prepare(context())
     first.close()
     write(JsonLinesSink(path), "v", (1,))
@@ -152,7 +152,7 @@ def test_full_device() -> None:
     with pytest.raises(ConnectorError) as caught:
         write(JsonLinesSink("/dev/full"), "v", (1,), (2,))
     assert str(caught.value) == (
-        'bolt "part": writing 18 bytes to "/dev/full" failed: no space left on device; '
+        'writing 18 bytes to "/dev/full" failed: no space left on device; '
         "nothing of the batch of 2 is acked, it comes again"
     )
 

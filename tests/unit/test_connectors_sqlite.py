@@ -140,7 +140,7 @@ def test_full_disk(path: Path) -> None:
     sink._database.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says on a full disk
     with pytest.raises(ConnectorError) as caught:
         sink.process_batch(tuples("v", ("x" * 100_000,), ("y",)))
-    assert str(caught.value) == f'bolt "part": database "{path}" cannot take 2 tuples: database or disk is full'
+    assert str(caught.value) == f'database "{path}" cannot take 2 tuples: database or disk is full'
     sink.process_batch(tuples("v", ("y",)))
     sink.close()
     assert rows(path) == [("kept",), ("y",)]

@@ -99,7 +99,7 @@ def test_what_cannot_be_read(pipe: tuple[int, int]) -> None:
     os.close(end)
     with pytest.raises(ConnectorError, match="standard input cannot be read: "):
         next(stdin(context(), fd=end))
-    with pytest.raises(ConnectorError, match='spout "part" has several tasks, but only one can read standard input'):
+    with pytest.raises(ConnectorError, match="it has several tasks, but only one can read standard input"):
         next(stdin(context(tasks=2)))
     with pytest.raises(ConnectorError, match="standard input cannot be read as utf-16: convert it"):
         next(stdin(context(), encoding="utf-16"))
@@ -182,7 +182,7 @@ def test_the_reader_is_gone() -> None:
     child.stdout.close()
     child.stdout = None
     _, errors = child.communicate("go\n", timeout=20)
-    assert (child.returncode, errors) == (0, 'bolt "show": stdout cannot be written: its reader is gone\n')
+    assert (child.returncode, errors) == (0, "stdout cannot be written: its reader is gone\n")
 
 
 def test_a_full_disk_behind_stdout() -> None:
@@ -195,7 +195,7 @@ def test_a_full_disk_behind_stdout() -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-    assert (child.returncode, child.stderr) == (0, 'bolt "show": stdout cannot be written: no space left on device\n')
+    assert (child.returncode, child.stderr) == (0, "stdout cannot be written: no space left on device\n")
 
 
 # -- Sequence ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from rainband.cli import output
 from rainband.definition.problem import FileProblem
 from rainband.errors import (
     ConfigError,
+    ConnectorError,
     DefinitionError,
     DrainError,
     RainbandError,
@@ -125,7 +126,7 @@ def _tell_run(error: RunError) -> None:
 
     if error.report is not None:
         output.message(str(error.report))
-    if error.__cause__ is not None:
+    if error.__cause__ is not None and not isinstance(error.__cause__, ConnectorError):
         output.message(user_traceback(error.__cause__))
     output.error(str(error))
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rainband._core import Tuple
-    from rainband.component import TaskContext
 
     from .files import Paths, Position
     from .malformed import Policy
@@ -100,12 +99,10 @@ class CsvRows(FileSource):
         self._format: dict[str, Any] = {"delimiter": delimiter, "quotechar": quote, "strict": True}
         csv.reader([], **self._format)  # a bad delimiter is told here, with the parser's own words
 
-    def _set_fields(self, context: TaskContext) -> None:
+    def _set_fields(self) -> None:
         unknown = [name for name in self._columns if name not in self.fields]
         if unknown:
-            raise ValueError(
-                f'spout "{context.component}" has no field "{unknown[0]}"; its fields are {", ".join(self.fields)}'
-            )
+            raise ConnectorError(f'it has no field "{unknown[0]}"; its fields are {", ".join(self.fields)}')
         self._is_whole = self._has_header and list(self.fields) == ["row"] and not self._columns
         self._converters = [
             (n, name, convert) for n, (name, kind) in enumerate(self.fields.items()) if (convert := converter(kind))

@@ -96,7 +96,7 @@ class FileSource(Spout):
         """
         self._log = context.logger
         self.fields = dict(context.streams.get("default") or _declared(type(self).outputs))
-        self._set_fields(context)
+        self._set_fields()
         self._malformed.open(context, self.emit)
         found = find_files(self.path, pattern=self.pattern, exclude=self.exclude)
         tasks = max(1, len(context.tasks.get(context.component, ())))
@@ -133,7 +133,7 @@ class FileSource(Spout):
 
     # -- for subclasses --------------------------------------------------------------------------------------------
 
-    def _set_fields(self, context: TaskContext) -> None:
+    def _set_fields(self) -> None:
         """Look at `self.fields` (name → type), which the wiring chose."""
 
     def _read(self, rows: Rows, index: int) -> Iterator[tuple[tuple[Any, ...], Position]]:
@@ -228,13 +228,11 @@ class Lines(FileSource):
     _pairs: Iterator[tuple[bytes, int]]  # rows of the open file
     _at: int  # offset behind the last of them that was taken
 
-    def _set_fields(self, context: TaskContext) -> None:
+    def _set_fields(self) -> None:
         names = list(self.fields)
         unknown = [name for name in names if name not in {"line", "path", "number"}]
         if unknown and len(names) > 1:
-            raise ConnectorError(
-                f'spout "{context.component}" has the field "{unknown[0]}"; Lines gives "line", "path" and "number"'
-            )
+            raise ConnectorError(f'it has the field "{unknown[0]}"; Lines gives "line", "path" and "number"')
         self._names = ["line"] if unknown else names
         places = [("line", "path", "number").index(name) for name in self._names]
         # A slice where it is one field: for one place itemgetter gives the value itself and not a tuple.

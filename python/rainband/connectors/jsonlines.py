@@ -13,6 +13,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import UUID
 
+from rainband.errors import ConnectorError
+
 from .files import FileSource
 from .sinks import FileSink
 from .typed import checker
@@ -86,12 +88,10 @@ class JsonLines(FileSource):
         self._keys = dict(keys or {})
         self._optional = {optional} if isinstance(optional, str) else set(optional)
 
-    def _set_fields(self, context: TaskContext) -> None:
+    def _set_fields(self) -> None:
         unknown = [name for name in (*self._keys, *self._optional) if name not in self.fields]
         if unknown:
-            raise ValueError(
-                f'spout "{context.component}" has no field "{unknown[0]}"; its fields are {", ".join(self.fields)}'
-            )
+            raise ConnectorError(f'it has no field "{unknown[0]}"; its fields are {", ".join(self.fields)}')
         self._is_whole = list(self.fields) == ["record"] and not self._keys
         self._plan = [
             (name, self._keys.get(name, name), name in self._optional, checker(kind), kind)

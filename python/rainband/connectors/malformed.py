@@ -74,7 +74,7 @@ class Malformed:
             self._emit(path, offset, text, reason, stream="malformed", id=position or (path, offset), **more)
             return
         where = f'"{path}" line {line()} (byte {offset})' if self._tells() else f'"{path}" byte {offset}'
-        text = f'spout "{self._name}": {where} is malformed: {reason}; the record is {_shown(record)}'
+        text = f"{where} is malformed: {reason}; the record is {_shown(record)}"
         if self.policy == "skip":
             if self._log is not None and self._tells():
                 last = "; the next ones are counted only" if self._count.value == _LOGGED else ""
@@ -86,7 +86,7 @@ class Malformed:
         """Log how many were skipped."""
         count = 0 if self._count is None else self._count.value
         if self._log is not None and self.policy == "skip" and count > _LOGGED:
-            self._log.warning('spout "%s": %d malformed records were skipped', self._name, count)
+            self._log.warning("%d malformed records were skipped", count)
 
     def _tells(self) -> bool:
         return self.policy != "skip" or self._count is None or self._count.value <= _LOGGED

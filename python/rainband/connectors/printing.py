@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 from rainband._core import Tuple  # noqa: TC001 - the engine looks the annotation up
-from rainband.component import Bolt, TaskContext
+from rainband.component import Bolt
 from rainband.errors import ConnectorError, Reject
 
 from .paths import reason_of
@@ -57,10 +57,6 @@ class Print(Bolt):
         self._format: Callable[[Tuple], str] = {"text": _text, "json": _json}.get(form) or _Template(form)
         self._to = to
 
-    def prepare(self, context: TaskContext, /) -> None:
-        """Learn the own name, for errors."""
-        self._name = context.component
-
     def process(self, tup: Tuple) -> None:
         """Print one line.
 
@@ -81,7 +77,7 @@ class Print(Bolt):
         except OSError as error:
             _silence(stream)
             why = "its reader is gone" if isinstance(error, BrokenPipeError) else reason_of(error)
-            raise ConnectorError(f'bolt "{self._name}": {self._to} cannot be written: {why}') from error
+            raise ConnectorError(f"{self._to} cannot be written: {why}") from error
 
 
 class _Template:

@@ -60,10 +60,8 @@ class FileSink(BatchBolt):
         self._log: Logger = context.logger
         if len(context.tasks.get(context.component, ())) > 1 and "{task}" not in self.path:
             raise ConnectorError(
-                f'bolt "{context.component}" has several tasks, which cannot share "{self.path}"; '
-                "write {task} in the path, as out-{task}.txt"
+                f'its tasks cannot share "{self.path}"; write {{task}} in the path, as out-{{task}}.txt'
             )
-        self._name = context.component
         self.path = self.path.replace("{task}", str(context.task_index))
         self._open()
 
@@ -123,7 +121,7 @@ class FileSink(BatchBolt):
             with contextlib.suppress(OSError):  # tried again before the next write, or by the next run
                 self._cut()
             raise ConnectorError(
-                f'bolt "{self._name}": writing {len(data)} bytes to "{self.path}" failed: {reason_of(error)}; '
+                f'writing {len(data)} bytes to "{self.path}" failed: {reason_of(error)}; '
                 f"nothing of the batch of {lines} is acked, it comes again"
             ) from error
 
@@ -174,7 +172,7 @@ class FileSink(BatchBolt):
         except BlockingIOError:
             self.close()
             raise ConnectorError(
-                f'bolt "{self._name}": "{self.path}" is written by another sink or another run; give each its own file'
+                f'"{self.path}" is written by another sink or another run; give each its own file'
             ) from None
         except OSError as error:
             self._log.debug('"%s" cannot be locked: %s', self.path, reason_of(error))

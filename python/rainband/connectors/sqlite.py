@@ -92,13 +92,12 @@ class SqliteSink(BatchBolt):
         self._database: sqlite3.Connection | None = None
         self._insert = ""
 
-    def prepare(self, context: TaskContext, /) -> None:
+    def prepare(self, context: TaskContext, /) -> None:  # noqa: ARG002 - the hook has it
         """Open the database.
 
         Raises:
             ConnectorError: it cannot be opened, or it is none.
         """
-        self._name = context.component
         try:
             # Transactions are ours: the module's own way begins them late and would commit them at surprising moments.
             self._database = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None)
@@ -177,9 +176,7 @@ class SqliteSink(BatchBolt):
         unknown = [name for name in self.key if name not in columns]
         if unknown:
             known = ", ".join(columns)
-            raise ConnectorError(
-                f'bolt "{self._name}": the key "{unknown[0]}" is no column of "{self.table}"; they are {known}'
-            )
+            raise ConnectorError(f'the key "{unknown[0]}" is no column of "{self.table}"; they are {known}')
         table, names = quoted(self.table), [quoted(name) for name in columns]
         keys = ", ".join(quoted(name) for name in self.key)
         kinds = _kinds(columns, tuples)
@@ -202,7 +199,7 @@ class SqliteSink(BatchBolt):
 
     def _failure(self, what: str, error: BaseException) -> ConnectorError:
         why = reason_of(error) if isinstance(error, OSError) else str(error)
-        return ConnectorError(f'bolt "{self._name}": database "{self.path}" {what}: {why}')
+        return ConnectorError(f'database "{self.path}" {what}: {why}')
 
 
 def quoted(name: str) -> str:

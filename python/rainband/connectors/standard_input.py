@@ -58,7 +58,7 @@ def stdin(
         ['one', 'two']
     """
     if len(context.tasks.get(context.component, ())) > 1:
-        raise ConnectorError(f'spout "{context.component}" has several tasks, but only one can read standard input')
+        raise ConnectorError("it has several tasks, but only one can read standard input")
     encoding = canonical_encoding(encoding, errors)
     if "\n".encode(encoding) != b"\n":
         raise ConnectorError(f"standard input cannot be read as {encoding}: convert it, for example with iconv")
