@@ -16,6 +16,10 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 # With --cfg loom everything is built anew; a folder of its own keeps that from taking the place of the other builds.
 LOOM_TARGET := target/loom
 
+# The core's tests run optimised, but are not linked as slowly as what is shipped, and check their own arithmetic.
+TESTED := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
+
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
 
@@ -38,13 +42,13 @@ check-rust: $(VENV)/.python ## Format and lints of the Rust code
 	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
 
 test-core: ## Unit, property and documentation tests of the core
-	$(CARGO) test --locked --release --package rainband-core --quiet
+	$(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet
 
 test-faults: ## Faults planted in the core: each must be found
-	$(CARGO) test --locked --release --package rainband-core --quiet --features fault --test faults
+	$(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet --features fault --test faults
 
 test-loom: ## The queue under every order of its threads
-	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --package rainband-core --quiet --target-dir $(LOOM_TARGET) --test loom_queue
+	$(TESTED) RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --package rainband-core --quiet --target-dir $(LOOM_TARGET) --test loom_queue
 
 check-python: $(VENV)/.core $(VENV)/.check-tools ## Format, lints and types of the Python code
 	$(BIN)/ruff check .
