@@ -34,7 +34,9 @@ class Runs:
             report = run._result
             for component in report.components.values():
                 assert component.roots.balances, f"{component.name}: {component.roots}"
-                assert len([r for r in report.pending_roots if r.component == component.name]) == component.roots.pending
+                assert (
+                    len([r for r in report.pending_roots if r.component == component.name]) == component.roots.pending
+                )
             lost += report.counters["lost"]
         assert lost == self.expected_lost
 

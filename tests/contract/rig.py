@@ -7,13 +7,13 @@ component balances, nothing is lost, and neither threads nor files are left.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from rainband import Bolt, Failure, RunError, Spout, TaskContext, Topology
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
@@ -41,7 +41,9 @@ class Rig:
     def topology(self, name: str = "t", **config: Any) -> Topology:
         return Topology(name, config={"state_dir": str(self.state), "retry_backoff_s": 0.002, **config})
 
-    def run(self, topology: Topology, *, within_s: float = DEADLINE_S, config: Mapping[str, Any] | None = None) -> Report:
+    def run(
+        self, topology: Topology, *, within_s: float = DEADLINE_S, config: Mapping[str, Any] | None = None
+    ) -> Report:
         return self.finish(topology.start(config=config), within_s)
 
     def finish(self, running: Run, within_s: float = DEADLINE_S) -> Report:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rig import DEADLINE_S, Collect, Identity, Notes, Numbers, wait_until
 
-from rainband import Bolt, EmitError, Spout, TaskContext, Tuple, grouping
+from rainband import Bolt, EmitError, Spout, TaskContext, Tuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -328,7 +328,9 @@ class Gather(Bolt):
             self.held.clear()
 
 
-@pytest.mark.parametrize(("size", "limit", "is_refused"), [(64, 64, False), (65, 64, True), (3, 2, True), (2, 2, False)])
+@pytest.mark.parametrize(
+    ("size", "limit", "is_refused"), [(64, 64, False), (65, 64, True), (3, 2, True), (2, 2, False)]
+)
 def test_a_tuple_has_so_many_roots_at_most(rig: Rig, size: int, limit: int, is_refused: bool) -> None:
     """ENGINE 1.5: `max_anchors` distinct roots are the most; the emit above it raises, and nothing is lost by that."""
     raised: list[str] = []
