@@ -2,7 +2,8 @@
 # below .venv remember what was done, and what changed since. Needs GNU make, Rust, a C compiler and a Python of at least 3.11.
 #
 #   .venv/.python ──▶ .venv/.build-tools ──▶ .venv/.core        the interpreter, maturin, the package with its core
-#                 └─▶ .venv/.check-tools                        what only the checks need
+#                 ├─▶ .venv/.check-tools                        what only the checks need
+#                 └─▶ .venv/.installs                           the package was installed elsewhere, and worked
 
 # The interpreter that .venv is made of; without one the first that fits (scripts/find-python).
 PYTHON ?=
@@ -22,6 +23,7 @@ TESTED := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
+PACKAGE_FILES := $(shell find python -type f -not -name '*.pyc' -not -name '*.so')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check-rust test-core test-faults test-loom check-python test-python test-install bench wheel docs clean
@@ -58,8 +60,7 @@ check-python: $(VENV)/.core $(VENV)/.check-tools ## Format, lints and types of t
 test-python: $(VENV)/.core $(VENV)/.check-tools ## Tests of the Python code, topologies, stub, schema and documents
 	$(BIN)/python -m pytest
 
-test-install: $(VENV)/.build-tools ## `pip install .` in an empty environment gives a working command
-	scripts/check-install $(BIN)/python
+test-install: $(VENV)/.installs ## `pip install .` in an empty environment gives a working command
 
 bench: $(VENV)/.core ## Measure; benches/README.md has earlier results
 	$(BIN)/python benches/run.py
@@ -95,4 +96,8 @@ $(VENV)/.check-tools: $(VENV)/.python requirements-dev.txt constraints.txt
 $(VENV)/.core: $(VENV)/.build-tools $(CORE_INPUTS)
 	VIRTUAL_ENV=$(abspath $(VENV)) PIP_CONSTRAINT=$(abspath constraints.txt) PIP_DISABLE_PIP_VERSION_CHECK=1 \
 		$(BIN)/maturin develop --release --locked
+	@touch $@
+
+$(VENV)/.installs: $(VENV)/.python $(CORE_INPUTS) $(PACKAGE_FILES) README.md scripts/check-install
+	scripts/check-install $(BIN)/python
 	@touch $@
