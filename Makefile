@@ -23,7 +23,8 @@ TESTED := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
-PACKAGE_FILES := $(shell find python -type f -not -name '*.pyc' -not -name '*.so')
+# Modules are packed whatever they are called; what else lies beside them might be forgotten.
+PACKAGE_DATA := $(shell find python -type f -not -name '*.py' -not -name '*.pyc' -not -name '*.so')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check-rust test-core test-faults test-loom check-python test-python test-install bench wheel docs clean
@@ -98,6 +99,6 @@ $(VENV)/.core: $(VENV)/.build-tools $(CORE_INPUTS)
 		$(BIN)/maturin develop --release --locked
 	@touch $@
 
-$(VENV)/.installs: $(VENV)/.python $(CORE_INPUTS) $(PACKAGE_FILES) README.md scripts/check-install
+$(VENV)/.installs: $(VENV)/.python $(CORE_INPUTS) $(PACKAGE_DATA) README.md scripts/check-install
 	scripts/check-install $(BIN)/python
 	@touch $@
