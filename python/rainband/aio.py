@@ -280,8 +280,7 @@ class AsyncTask:
     def _raised(self, tup: Tuple, error: BaseException) -> None:
         # The core does all that it does when a plain `process` raises: log, fail, `on_error`. A harness only fails.
         raised = getattr(self._bolt, "_raised", None)
-        if raised is not None:
-            raised(tup, error)
+        if raised is not None and raised(tup, error) is not False:
             return
         fail_with(self._bolt, self._bolt.fail, tup, error)
         self._on_raise("process", error)

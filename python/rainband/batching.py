@@ -175,9 +175,9 @@ def fail_with(bolt: Any, fail: Callable[..., None], tup: Tuple, error: BaseExcep
     The core's `_fail_with` keeps the exception's text for `Failure.error`; a test harness has only `fail`.
     """
     fail_so = getattr(bolt, "_fail_with", None)
-    if fail_so is not None:
-        fail_so(tup, error)
-    elif isinstance(error, Reject):
+    if fail_so is not None and fail_so(tup, error) is not False:
+        return
+    if isinstance(error, Reject):
         fail(tup, error.reason, retry=False)
     else:
         fail(tup, safe_repr(error))

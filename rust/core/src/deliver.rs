@@ -196,6 +196,12 @@ impl<P> Outbox<P> {
         }
     }
 
+    /// How many tuples are buffered for `target`.
+    #[inline]
+    pub fn buffered(&self, target: TaskId) -> usize {
+        self.buffers[target.index()].as_ref().map_or(0, |b| b.envelopes.len())
+    }
+
     /// Whether nothing is buffered.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use crate::fault::{Fault, planted};
 use crate::signal::Signal;
-use crate::sync::{AtomicBool, Mutex, Ordering, lock};
+use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 use crate::tuple::Envelope;
 
 /// Tuples per batch at most.
@@ -99,7 +99,8 @@ struct Inner<P, W> {
 #[derive(Debug)]
 pub struct Queue<P, W> {
     inner: Mutex<Inner<P, W>>,
-    full: AtomicBool,
+    /// Free places, 0 also when the bytes are used up: a hint that is read without the lock.
+    room: AtomicUsize,
     consumer: W,
     capacity: usize,
     byte_capacity: u64,
@@ -120,7 +121,7 @@ impl<P, W: Wake> Queue<P, W> {
                 spare: Vec::new(),
                 closed: false,
             }),
-            full: AtomicBool::new(false),
+            room: AtomicUsize::new(capacity.max(1)),
             consumer,
             capacity: capacity.max(1),
             byte_capacity: byte_capacity.max(1),
@@ -154,7 +155,7 @@ impl<P, W: Wake> Queue<P, W> {
                 batch.extend(rest);
             }
         }
-        self.note_full(&inner);
+        self.note_room(&inner);
         drop(inner);
         if was_empty && room > 0 && !planted(Fault::WakeLost) {
             self.consumer.wake();
@@ -260,7 +261,7 @@ impl<P, W: Wake> Queue<P, W> {
                 inner.spare.push(spare);
             }
         }
-        self.note_full(&inner);
+        self.note_room(&inner);
         if inner.waiting.is_empty() || !self.has_room(&inner) || planted(Fault::RoomNotTold) {
             return;
         }
@@ -273,8 +274,10 @@ impl<P, W: Wake> Queue<P, W> {
         inner.items == 0 || (inner.items <= self.capacity / 2 && inner.bytes <= self.byte_capacity / 2)
     }
 
-    fn note_full(&self, inner: &Inner<P, W>) {
-        self.full.store(inner.items >= self.capacity || inner.bytes >= self.byte_capacity, Ordering::Relaxed);
+    fn note_room(&self, inner: &Inner<P, W>) {
+        let is_full = inner.bytes >= self.byte_capacity;
+        let room = if is_full { 0 } else { self.capacity.saturating_sub(inner.items) };
+        self.room.store(room, Ordering::Relaxed);
     }
 
     /// Leaves `waker` to be woken once there is room. Returns `false`, leaving nothing, if there is room now or the queue is
@@ -291,10 +294,16 @@ impl<P, W: Wake> Queue<P, W> {
         true
     }
 
-    /// Whether the last push or release left no room: a hint for shuffle, without the lock.
+    /// How many more tuples there was room for after the last push or release: a hint for shuffle, without the lock.
+    #[inline]
+    pub fn room_hint(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last push or release left no room.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.room_hint() == 0
     }
 
     /// Whether nothing waits to be popped.

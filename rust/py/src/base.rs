@@ -123,8 +123,8 @@ impl BoltBase {
         self.link.set_sink(sink);
     }
 
-    /// Fails a held tuple as if `process` had raised `error`, telling nobody; for batches.
-    fn _fail_with(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) {
+    /// Fails a held tuple as if `process` had raised `error`, telling nobody; for batches. Returns whether it is the engine's.
+    fn _fail_with(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
         if let Hold::Held { task, key, shared } = &tup.get().hold {
             let error = PyErr::from_value(error.clone());
             let is_reject = errors::is_reject(py, &error);
@@ -132,23 +132,30 @@ impl BoltBase {
             let reason = if is_reject { Reason::Rejected } else { Reason::Error };
             let failure = Failure { reason, task: *task, error: text.into(), retry: !is_reject };
             ack::fail(shared, *task, *key, &failure);
+            return true;
         }
+        false
     }
 
-    /// Does all that is done when a plain `process` raises with `tup` in hand: fail it, log, `on_error`.
-    fn _raised(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) {
+    /// Does all that is done when a plain `process` raises with `tup` in hand: fail it, log, `on_error`. Returns whether the
+    /// tuple is the engine's.
+    fn _raised(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
         self._fail_with(py, tup, error);
-        let Hold::Held { task, shared, .. } = &tup.get().hold else { return };
+        let Hold::Held { task, shared, .. } = &tup.get().hold else { return false };
         let error = PyErr::from_value(error.clone());
         if errors::is_reject(py, &error) {
-            return;
+            return true;
         }
         shared.user_error(py, *task, "process", &error, "the tuple failed");
         match shared.settings_of(*task).on_error {
             crate::settings::OnError::Fail => {}
             crate::settings::OnError::Stop => shared.fail_run(py, &errors::value_of(py, &error)),
-            crate::settings::OnError::Restart => lock(&shared.task(*task).wants_restart).replace(error.into_value(py)).map_or((), drop),
+            crate::settings::OnError::Restart => {
+                let before = lock(&shared.task(*task).wants_restart).replace(error.into_value(py));
+                drop(before);
+            }
         }
+        true
     }
 
     /// Loses a held tuple, telling nobody; for the tests of the audit, which must find that out.

@@ -14,6 +14,7 @@ use rainband_core::frontier::Ticket;
 use rainband_core::ids::{ComponentId, EdgeId, Incarnation, RootRef, StreamId, TaskId};
 use rainband_core::key::KeyBytes;
 use rainband_core::ledger::{Failure, Reason};
+use rainband_core::plan::{Grouping, Plan, Subscription};
 use rainband_core::route::{Chooser, Router};
 use rainband_core::tuple::{Head, Roots};
 
@@ -32,6 +33,8 @@ pub struct StreamOut {
     pub name: Py<pyo3::types::PyString>,
     pub width: usize,
     pub direct: bool,
+    /// The tasks that shuffles of this stream choose among, a list a subscription, where there is a choice.
+    shuffled: Vec<Arc<[TaskId]>>,
 }
 
 /// To what an emit without `anchors=` is anchored.
@@ -100,6 +103,17 @@ pub struct Collector {
     key: KeyBytes,
 }
 
+fn shuffled(plan: &Plan, stream: &rainband_core::plan::Stream) -> Vec<Arc<[TaskId]>> {
+    let is_shuffle = |grouping: &Grouping| matches!(grouping, Grouping::Shuffle | Grouping::None | Grouping::LocalOrShuffle);
+    let several = |subscription: &&Subscription| {
+        is_shuffle(&subscription.grouping)
+            && plan.components[subscription.component.index()].tasks.len() > 1
+            && !plan.is_back_edge(stream.component, subscription.component)
+    };
+    let tasks = |subscription: &Subscription| plan.components[subscription.component.index()].tasks.clone();
+    stream.subscriptions.iter().filter(several).map(|s| tasks(s).map(TaskId).collect()).collect()
+}
+
 /// Random-looking key for the edge ids of a task; `which` tells the collector's from the replayer's.
 pub fn edge_key(run_key: u64, task: TaskId, which: u64) -> u64 {
     mix(run_key ^ mix(u64::from(task.0) << 8 | which))
@@ -116,6 +130,7 @@ impl Collector {
                 name: pyo3::types::PyString::intern(py, &stream.name).unbind(),
                 width: stream.width,
                 direct: stream.direct,
+                shuffled: shuffled(&shared.plan, stream),
             }
         };
         let router = Router::new(&shared.plan, component, edge_key(shared.run_key, task, 2));
@@ -249,11 +264,43 @@ impl Collector {
         if stream.direct {
             return Err(self.error(py, at, "the stream is direct: say emit(…, task=…)"));
         }
+        if !stream.shuffled.is_empty() {
+            self.wait_for_choice(py, at);
+        }
+        let stream = &self.streams[at];
         let id = stream.id;
-        let mut ask = Ask { py, shared: &self.shared, width: stream.width, key: &mut self.key };
+        let mut ask = Ask { py, shared: &self.shared, width: stream.width, key: &mut self.key, outbox: &self.outbox };
         match self.router.route(id, payload, &mut ask, &mut self.targets) {
             Ok(()) => Ok(()),
             Err(why) => Err(self.refused(py, at, why)),
+        }
+    }
+
+    /// Waits, detached, while every task that a shuffle may choose is full: whichever has room first gets the tuple, and one that
+    /// is stuck stops nobody.
+    fn wait_for_choice(&mut self, py: Python<'_>, at: usize) {
+        for list in 0..self.streams[at].shuffled.len() {
+            loop {
+                let shared = &self.shared;
+                let outbox = &self.outbox;
+                let tasks = &self.streams[at].shuffled[list];
+                if tasks.iter().any(|task| outbox.buffered(*task) < shared.task(*task).queue.room_hint()) {
+                    break;
+                }
+                let tasks = Arc::clone(tasks);
+                self.flush_some();
+                if self.shared.is_stopping() {
+                    return;
+                }
+                // Left with all of them, also after one said that it has room: a wake-up too many does no harm.
+                let waits = tasks.iter().fold(true, |all, task| {
+                    let waits = self.shared.task(*task).queue.wait_for_room(&self.seat);
+                    all && (waits || self.outbox.buffered(*task) > 0)
+                });
+                if waits {
+                    py.detach(|| self.seat.park(None));
+                }
+            }
         }
     }
 
@@ -541,6 +588,7 @@ pub struct Ask<'a, 'py> {
     pub shared: &'a Shared,
     pub width: usize,
     pub key: &'a mut KeyBytes,
+    pub outbox: &'a Outbox<Payload>,
 }
 
 impl Chooser<Payload> for Ask<'_, '_> {
@@ -582,7 +630,8 @@ impl Chooser<Payload> for Ask<'_, '_> {
 
     #[inline]
     fn is_full(&mut self, task: TaskId) -> bool {
-        self.shared.task(task).queue.is_full()
+        // What waits here for that task wants its room too.
+        self.outbox.buffered(task) >= self.shared.task(task).queue.room_hint()
     }
 
     fn custom(

@@ -21,6 +21,12 @@ pub fn key_type_error(py: Python<'_>, text: String) -> PyErr {
     raise(py, class(py, &CELL, "KeyTypeError"), text)
 }
 
+/// `rainband.errors.RunError`.
+pub fn run_error(py: Python<'_>, text: String) -> PyErr {
+    static CELL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(py, class(py, &CELL, "RunError"), text)
+}
+
 fn raise(_py: Python<'_>, class: PyResult<&Bound<'_, PyType>>, text: String) -> PyErr {
     match class {
         Ok(class) => PyErr::from_type(class.clone(), text),

@@ -335,7 +335,8 @@ impl Service<'_, '_> {
             }
             None => {
                 let mut key = KeyBytes::default();
-                let mut ask = Ask { py, shared: self.shared, width: stream.width, key: &mut key };
+                let outbox = &replayer.outbox;
+                let mut ask = Ask { py, shared: self.shared, width: stream.width, key: &mut key, outbox };
                 replayer.router.route(root.stream, &root.payload, &mut ask, &mut replayer.targets)
             }
         };

@@ -155,9 +155,6 @@ impl Timer {
                 continue;
             }
             self.hand_over_for(task);
-            if task.pending.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
             let wants = {
                 let ledger = lock(&task.ledger);
                 ledger.has_news() || ledger.next_due_ns().is_some_and(|due| due <= now)
@@ -224,7 +221,7 @@ impl Timer {
             );
             Python::attach(|py| {
                 let _ = py.import("faulthandler").and_then(|f| f.call_method0("dump_traceback"));
-                let error = errors_run(py, &text);
+                let error = errors::run_error(py, text);
                 self.shared.fail_run(py, &errors::value_of(py, &error));
             });
         }
@@ -315,14 +312,6 @@ impl Timer {
             self.shared.ring(root.0);
         }
         self.suspects = suspects;
-    }
-}
-
-fn errors_run(py: Python<'_>, text: &str) -> PyErr {
-    let class = py.import("rainband.errors").and_then(|m| m.getattr("RunError"));
-    match class.and_then(|class| class.call1((text,))) {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
     }
 }
 
