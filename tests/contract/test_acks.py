@@ -103,8 +103,8 @@ def test_a_root_completes_when_its_whole_tree_was_acked_and_not_before(rig: Rig,
     assert set(flying.values()) == {0}
 
 
-def test_bolts_own_the_roots_that_they_emit_unanchored(rig: Rig) -> None:
-    """ENGINE 1.2: what `tick`, `flush` and `finish` emit are roots of that bolt's task, replayed by it when they fail."""
+def test_bolts_own_the_roots_that_they_emit_unanchored(rig: Rig) -> None:  # noqa: C901
+    """ENGINE 1.2: what `tick`, `flush` and `finish` emit are roots of its task, replayed by it when they fail."""
     seen: list[str] = []
 
     class Speaks(Bolt):

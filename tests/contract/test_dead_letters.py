@@ -57,11 +57,11 @@ class Takes(Bolt):
         component: str,
         stream: str,
         values: tuple[Any, ...],
-        id: Any,
+        id: Any,  # noqa: A002
         reason: str,
         error: str,
         attempts: int,
-        at: Any,  # noqa: A002
+        at: Any,
     ) -> None:
         if id in self.refused:
             raise RuntimeError(id)
@@ -70,7 +70,7 @@ class Takes(Bolt):
 
 
 def test_a_subscriber_of_dead_letter_gets_them_before_they_are_resolved(rig: Rig) -> None:
-    """ENGINE 2.5: the stream `dead_letter` of the spout carries the letter; the root is dead when the letter is acked."""
+    """ENGINE 2.5: the stream `dead_letter` of the spout carries it; the root is dead when the letter is acked."""
     taken: list[dict[str, Any]] = []
     taken_at_dead: list[bool] = []
     notes = Notes()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
 from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from rig import DEADLINE_S, Collect, Gate, Identity, Notes, Numbers, Quiet, wait_until
@@ -50,7 +51,7 @@ def test_a_full_queue_holds_its_producers_back_up_to_the_spout(rig: Rig) -> None
 
 
 def test_queues_are_bounded_in_bytes_too(rig: Rig) -> None:
-    """ENGINE 4.1: `queue_bytes` holds producers back before `queue_capacity` does; a tuple above it still passes alone."""
+    """ENGINE 4.1: `queue_bytes` holds producers back too; a tuple larger than it still passes alone."""
     gate = threading.Event()
     seen: list[int] = []
 
@@ -244,7 +245,7 @@ def test_ticks_come_on_time_while_the_queue_is_full(rig: Rig) -> None:
     running = topology.start()
     rig.finish(running)
     assert sorted(fills)[len(fills) // 2] >= 100, "the queue was not full"
-    gaps = sorted(after - before for before, after in zip(ticks, ticks[1:], strict=False))
+    gaps = sorted(after - before for before, after in itertools.pairwise(ticks))
     assert 0.045 <= gaps[len(gaps) // 2] < 0.075
 
 
@@ -270,7 +271,7 @@ def test_ticks_do_not_pile_up(rig: Rig) -> None:
     topology.spout("late", partial(Late, 2))
     topology.bolt("sleeps", Sleeps, inputs="late")
     rig.run(topology)
-    gaps = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(ticks)]
     assert all(gap > 0.005 for gap in gaps), "two ticks at once"
 
 
@@ -327,7 +328,9 @@ def test_a_batch_interval_is_finite(rig: Rig) -> None:
             topology.check()
 
 
-@pytest.mark.parametrize(("max_pending", "tasks", "size", "fills"), [(9, 1, 10, False), (10, 1, 10, True), (5, 2, 10, True)])
+@pytest.mark.parametrize(
+    ("max_pending", "tasks", "size", "fills"), [(9, 1, 10, False), (10, 1, 10, True), (5, 2, 10, True)]
+)
 def test_a_batch_that_never_fills_is_refused(rig: Rig, max_pending: int, tasks: int, size: int, fills: bool) -> None:
     """ENGINE 4.7: a `batch_size` above what `max_pending` of its spouts lets through can never fill."""
 

@@ -22,12 +22,13 @@ from rig import Notes, Numbers
 
 from rainband import Bolt, KeyTypeError, Reject, Spout, Stream, TaskContext, grouping
 from rainband._core import key_bytes, key_group, key_task
-from rainband.grouping import Grouping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rig import Rig
+
+    from rainband.grouping import Grouping
 
 VECTORS = Path(__file__).parents[2] / "rust" / "core" / "tests" / "key_vectors.json"
 
@@ -103,7 +104,7 @@ def test_shuffled_shares_are_even(rig: Rig, how: Grouping) -> None:
 
 
 def test_shuffle_passes_over_a_task_that_is_full(rig: Rig) -> None:
-    """One task of three stands still with a full queue; the others do all the rest and the source never waits for it."""
+    """One task of three stands still with a full queue; the others do the rest, and the source does not wait."""
     gate = threading.Event()
     counts: Counter[int] = Counter()
 
@@ -286,7 +287,7 @@ class ByRest:
 
 
 def test_custom_chooses_any_number_of_tasks(rig: Rig) -> None:
-    """`prepare` once per emitting task on its thread, before the first `choose`; no choice is counted, and acks at once."""
+    """`prepare` once per emitting task on its thread, before the first `choose`; no choice is counted."""
     chooser = ByRest()
     by_task: dict[int, Counter[Any]] = {}
     topology = rig.topology()
@@ -301,7 +302,7 @@ def test_custom_chooses_any_number_of_tasks(rig: Rig) -> None:
 
 
 def test_a_custom_grouping_that_goes_wrong_fails_the_emit(rig: Rig) -> None:
-    """A task that is not the subscriber's, an exception, nonsense: each raises at the emit and fails the input tuple."""
+    """A task that is not the subscriber's, an exception, nonsense: raises at the emit and fails the input."""
     notes = Notes()
 
     class Wrong:
@@ -365,7 +366,7 @@ def vectors() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("row", vectors(), ids=lambda row: str(row["key"])[:40])
 def test_keys_are_as_published(row: dict[str, Any]) -> None:
     """Bytes, XXH3-64 of another implementation, group and tasks of every test vector."""
-    key = eval(row["key"], dict(NAMES))  # noqa: S307 - the vectors are ours
+    key = eval(row["key"], dict(NAMES))
     encoded = key_bytes((key,))
     assert encoded.hex() == row["bytes"]
     assert xxhash.xxh3_64_hexdigest(encoded) == row["hash"]
@@ -377,7 +378,7 @@ def test_keys_are_as_published(row: dict[str, Any]) -> None:
 
 def test_every_type_of_key_has_a_vector() -> None:
     """The published vectors leave no listed type out."""
-    kinds = {type(eval(row["key"], dict(NAMES))) for row in vectors()}  # noqa: S307
+    kinds = {type(eval(row["key"], dict(NAMES))) for row in vectors()}
     assert kinds >= {type(None), bool, int, float, str, bytes, date, datetime, timedelta, UUID, Color, tuple}
 
 
@@ -405,7 +406,7 @@ def test_equal_keys_are_alike(keys: tuple[Any, ...]) -> None:
 
 def test_different_keys_are_told_apart() -> None:
     """No two keys that differ share their bytes, whatever their types and however values meet in a tuple."""
-    keys = [None, 0, 1, -1, 2**64, 0.5, "", "0", "a", b"", b"a", date(2024, 1, 1), datetime(2024, 1, 1)]
+    keys: list[Any] = [None, 0, 1, -1, 2**64, 0.5, "", "0", "a", b"", b"a", date(2024, 1, 1), datetime(2024, 1, 1)]
     keys += [datetime(2024, 1, 1, tzinfo=UTC), timedelta(1), UUID(int=1), Color.RED, (), ("a",), (("a",),), ("a", "")]
     encoded = [key_bytes((key,)) for key in keys]
     assert len(set(encoded)) == len(keys)

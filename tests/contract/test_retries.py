@@ -58,7 +58,7 @@ def test_attempts_are_counted_and_bounded(rig: Rig, max_attempts: int, times: in
     is_dead = times >= max_attempts
     assert [[attempt for attempt, _ in came[n]] for n in range(1, 11)] == [list(range(1, attempts + 1))] * 10
     for n in range(1, 11):
-        seen = [failure.attempt for id, failure in notes.failed if id == n]
+        seen = [failure.attempt for number, failure in notes.failed if number == n]
         # `fail` is asked about the last attempt too: it may want to drop the root rather than bury it.
         assert seen == list(range(1, min(times, max_attempts) + 1))
     roots = report.components["numbers"].roots
@@ -277,7 +277,7 @@ def test_replays_keep_their_values_and_ids_when_values_are_not_hashable(rig: Rig
 
 
 def test_a_spout_may_emit_in_its_hooks_also_after_its_end(rig: Rig) -> None:
-    """ENGINE 2.3: `ack`, `fail` and `dead` may emit while something is pending; `next_tuple` is not called after `end`."""
+    """ENGINE 2.3: `ack`, `fail` and `dead` may emit while something is pending, also after `end`."""
     acked: list[Any] = []
     calls_after_end: list[int] = []
 

@@ -428,7 +428,7 @@ def test_a_generator_that_raises_stops_the_run(rig: Rig) -> None:
     assert error.report.components["breaks"].roots.emitted == 2
 
 
-def test_a_pause_lets_trees_complete_and_ends_nothing(rig: Rig) -> None:
+def test_a_pause_lets_trees_complete_and_ends_nothing(rig: Rig) -> None:  # noqa: C901
     """ENGINE 3.4: `deactivate`: no new roots; what is pending is acked, replays and ticks go on, the run lasts."""
     gate = threading.Event()
     calls: list[str] = []
