@@ -391,8 +391,9 @@ def run(
 
 
 def _new_engine(plan: CompiledPlan, runtime: Runtime) -> EngineLike:
-    from . import _core  # noqa: PLC0415 - the engine is needed only here
+    from . import _core, homecore  # noqa: PLC0415 - the engine is needed only here
 
+    homecore.install()
     engine: EngineLike = _core.Engine(plan.core, runtime)
     return engine
 

@@ -102,7 +102,7 @@ const STARTERS: [&CStr; 11] = [
 type Hook = unsafe extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void) -> c_int;
 
 unsafe extern "C" {
-    /// Not among the bindings of PyO3; stable since Python 3.8.
+    /// Not among the bindings of `PyO3`; stable since Python 3.8.
     fn PySys_AddAuditHook(hook: Option<Hook>, data: *mut c_void) -> c_int;
 }
 
@@ -117,6 +117,19 @@ unsafe extern "C" fn hook(event: *const c_char, _args: *mut ffi::PyObject, _data
         }
     });
     0
+}
+
+/// Lets the calling thread run on every core until its next turn, if it is an executor; `homecore.py` calls it where no audit
+/// event is raised.
+#[pyfunction]
+pub fn _free_core() {
+    SEAT.with(|seat| {
+        if let Ok(seat) = seat.try_borrow()
+            && let Some(seat) = seat.as_ref()
+        {
+            seat.unpin();
+        }
+    });
 }
 
 /// Installs the audit hook, once for the process: hooks cannot be taken out again. Outside of executors it does nothing.
@@ -137,7 +150,10 @@ pub fn free_strangers(home: i32, own: &[libc::pid_t]) {
         let Some(tid) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         if own.contains(&tid) {
             let Ok(children) = std::fs::read_to_string(task.path().join("children")) else { continue };
-            children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).for_each(|pid| free_if_home(home, pid));
+            children
+                .split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .for_each(|pid| free_if_home(home, pid));
         } else {
             free_if_home(home, tid);
         }
@@ -146,7 +162,8 @@ pub fn free_strangers(home: i32, own: &[libc::pid_t]) {
 
 fn free_if_home(home: i32, tid: libc::pid_t) {
     // SAFETY: reads a bit of a plain mask.
-    let is_home = mask_of(tid).is_some_and(|mask| count(&mask) == 1 && unsafe { libc::CPU_ISSET(home as usize, &mask.0) });
+    let is_home =
+        mask_of(tid).is_some_and(|mask| count(&mask) == 1 && unsafe { libc::CPU_ISSET(home as usize, &mask.0) });
     if is_home {
         unpin(tid);
     }

@@ -8,8 +8,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rainband_core::ids::TaskId;
 
-use crate::errors;
 use crate::bolt_loop::BoltTask;
+use crate::errors;
 use crate::shared::Shared;
 use crate::turn::Seat;
 use crate::values::Tuple;
@@ -88,14 +88,14 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: Vec<BoltTas
     }
     seat.set_bell(fd);
     let executor = AsyncExecutor { shared: Arc::clone(shared), tasks: RefCell::new(tasks), fd };
-    let result = Bound::new(py, executor).and_then(|executor| {
+    let result = Bound::new(py, executor).map(|executor| {
         let ran = match run_loop {
             Some(run_loop) => run_loop.bind(py).call1((&executor,)).map(drop),
             None => Err(PyRuntimeError::new_err("an async task without a loop")),
         };
         let tasks = std::mem::take(&mut *executor.borrow().tasks.borrow_mut());
         ran.map_err(|error| shared.fail_run(py, &errors::value_of(py, &error))).ok();
-        Ok(tasks)
+        tasks
     });
     seat.set_bell(-1);
     // SAFETY: made above; after `set_bell(-1)` and with the loop over nobody uses it. A ring that read the number before may write

@@ -124,23 +124,16 @@ impl BoltBase {
     }
 
     /// Fails a held tuple as if `process` had raised `error`, telling nobody; for batches. Returns whether it is the engine's.
-    fn _fail_with(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
-        if let Hold::Held { task, key, shared } = &tup.get().hold {
-            let error = PyErr::from_value(error.clone());
-            let is_reject = errors::is_reject(py, &error);
-            let text = if is_reject { error.value(py).to_string() } else { errors::text_of(py, &error) };
-            let reason = if is_reject { Reason::Rejected } else { Reason::Error };
-            let failure = Failure { reason, task: *task, error: text.into(), retry: !is_reject };
-            ack::fail(shared, *task, *key, &failure);
-            return true;
-        }
-        false
+    #[staticmethod]
+    fn _fail_with(py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
+        fail_with(py, tup, error)
     }
 
     /// Does all that is done when a plain `process` raises with `tup` in hand: fail it, log, `on_error`. Returns whether the
     /// tuple is the engine's.
-    fn _raised(&self, py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
-        self._fail_with(py, tup, error);
+    #[staticmethod]
+    fn _raised(py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
+        fail_with(py, tup, error);
         let Hold::Held { task, shared, .. } = &tup.get().hold else { return false };
         let error = PyErr::from_value(error.clone());
         if errors::is_reject(py, &error) {
@@ -159,7 +152,8 @@ impl BoltBase {
     }
 
     /// Loses a held tuple, telling nobody; for the tests of the audit, which must find that out.
-    fn _drop(&self, tup: &Bound<'_, Tuple>) {
+    #[staticmethod]
+    fn _drop(tup: &Bound<'_, Tuple>) {
         if let Hold::Held { task, key, shared } = &tup.get().hold {
             let lost = lock(&shared.task(*task).held).remove(*key);
             drop(lost);
@@ -210,6 +204,19 @@ impl BoltBase {
     }
 }
 
+fn fail_with(py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
+    if let Hold::Held { task, key, shared } = &tup.get().hold {
+        let error = PyErr::from_value(error.clone());
+        let is_reject = errors::is_reject(py, &error);
+        let text = if is_reject { error.value(py).to_string() } else { errors::text_of(py, &error) };
+        let reason = if is_reject { Reason::Rejected } else { Reason::Error };
+        let failure = Failure { reason, task: *task, error: text.into(), retry: !is_reject };
+        ack::fail(shared, *task, *key, &failure);
+        return true;
+    }
+    false
+}
+
 impl BoltBase {
     fn forward<'py, A>(
         &self,
@@ -245,7 +252,9 @@ fn refuse_fork(py: Python<'_>, shared: &crate::shared::Shared, what: &str) -> Py
 fn unattached(py: Python<'_>, what: &str, hook: &str) -> PyErr {
     errors::emit_error(
         py,
-        format!("{what} before {hook}: the component is not part of a running topology; call it from its hooks, or use rainband.testing"),
+        format!(
+            "{what} before {hook}: the component is not part of a running topology; call it from its hooks, or use rainband.testing"
+        ),
     )
 }
 
@@ -261,7 +270,7 @@ struct Keywords<'py> {
 
 impl<'py> Keywords<'py> {
     #[inline]
-    fn parse(names: Bound<'py, PyTuple>, values: &[*mut ffi::PyObject], is_spout: bool) -> PyResult<Self> {
+    fn parse(names: &Bound<'py, PyTuple>, values: &[*mut ffi::PyObject], is_spout: bool) -> PyResult<Self> {
         let py = names.py();
         let mut found = Self::default();
         for (name, value) in names.iter().zip(values) {
@@ -302,7 +311,8 @@ fn stream_index(py: Python<'_>, collector: &Collector, name: &Bound<'_, PyAny>) 
     if let Some(at) = collector.streams.iter().position(|s| s.name.is(name)) {
         return Ok(at);
     }
-    let name: &Bound<'_, PyString> = name.cast().map_err(|_| PyTypeError::new_err("emit(stream=…) takes the name of a stream"))?;
+    let name: &Bound<'_, PyString> =
+        name.cast().map_err(|_| PyTypeError::new_err("emit(stream=…) takes the name of a stream"))?;
     let text = name.to_str()?;
     for (at, stream) in collector.streams.iter().enumerate() {
         if stream.name.bind(py).to_str()? == text {
@@ -314,7 +324,11 @@ fn stream_index(py: Python<'_>, collector: &Collector, name: &Bound<'_, PyAny>) 
     let component = &collector.shared.plan.components[collector.component.index()].name;
     Err(errors::emit_error(
         py,
-        format!("emit() of {component:?} task {}: no stream {text:?}; it declares {}", collector.task, known.join(", ")),
+        format!(
+            "emit() of {component:?} task {}: no stream {text:?}; it declares {}",
+            collector.task,
+            known.join(", ")
+        ),
     ))
 }
 
@@ -379,7 +393,12 @@ fn wrong_count(py: Python<'_>, collector: &Collector, at: usize, got: usize) -> 
     collector.error(
         py,
         at,
-        &format!("expected {} value{} ({}), got {got}", stream.width, if stream.width == 1 { "" } else { "s" }, fields.join(", ")),
+        &format!(
+            "expected {} value{} ({}), got {got}",
+            stream.width,
+            if stream.width == 1 { "" } else { "s" },
+            fields.join(", ")
+        ),
     )
 }
 
@@ -394,7 +413,7 @@ fn emit_plain(
     if is_spout {
         return collector.emit(py, 0, payload, bytes, How::Untracked, None);
     }
-    match collector.emit_straight(py, payload, bytes)? {
+    match collector.emit_straight(py, payload, bytes) {
         None => Ok(()),
         Some(payload) => collector.emit(py, 0, payload, bytes, How::Current, None),
     }
@@ -412,12 +431,11 @@ fn emit_with(
         Some(name) => stream_index(py, collector, name)?,
     };
     let (payload, bytes) = payload_of(py, collector, at, values)?;
-    if let Some(anchors) = &keywords.anchors {
-        if !anchors.is_none() {
+    if let Some(anchors) = &keywords.anchors
+        && !anchors.is_none() {
             let anchors = anchors_of(py, collector, anchors)?;
             return collector.emit(py, at, payload, bytes, How::To(&anchors), keywords.task);
         }
-    }
     let how = match (keywords.id, keywords.position) {
         (Some(id), position) => {
             if let Some(position) = &position {
@@ -435,8 +453,8 @@ fn emit_with(
 }
 
 fn check_position(py: Python<'_>, collector: &mut Collector, at: usize, position: &Bound<'_, PyAny>) -> PyResult<()> {
-    if let Some(last) = &collector.last_position {
-        if !last.bind(py).lt(position)? {
+    if let Some(last) = &collector.last_position
+        && !last.bind(py).lt(position)? {
             let text = format!(
                 "positions increase per task: {} does not come after {}",
                 position.repr()?,
@@ -444,7 +462,6 @@ fn check_position(py: Python<'_>, collector: &mut Collector, at: usize, position
             );
             return Err(collector.error(py, at, &text));
         }
-    }
     collector.last_position = Some(position.clone().unbind());
     Ok(())
 }
@@ -460,15 +477,28 @@ fn anchors_of(py: Python<'_>, collector: &Collector, anchors: &Bound<'_, PyAny>)
         })?;
         let anchor = match &tup.get().hold {
             Hold::Held { task, key, .. } if *task == collector.task => AnchorRef::Held(*key),
-            Hold::Current { task, serial } if *task == collector.task && *serial == collector.serial => AnchorRef::Current,
+            Hold::Current { task, serial } if *task == collector.task && *serial == collector.serial => {
+                AnchorRef::Current
+            }
             Hold::Current { task, .. } if *task == collector.task => {
-                return Err(errors::emit_error(py, format!(
-                    "emit() of task {}: the anchor {} was acked when its process() ended; set auto_ack = False to hold tuples",
-                    collector.task, tup.repr()?)));
+                return Err(errors::emit_error(
+                    py,
+                    format!(
+                        "emit() of task {}: the anchor {} was acked when its process() ended; set auto_ack = False to hold tuples",
+                        collector.task,
+                        tup.repr()?
+                    ),
+                ));
             }
             _ => {
-                return Err(errors::emit_error(py, format!(
-                    "emit() of task {}: the anchor {} was not received by this task", collector.task, tup.repr()?)));
+                return Err(errors::emit_error(
+                    py,
+                    format!(
+                        "emit() of task {}: the anchor {} was not received by this task",
+                        collector.task,
+                        tup.repr()?
+                    ),
+                ));
             }
         };
         if !found.contains(&anchor) {
@@ -493,7 +523,7 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
         let to = to.get();
         let at = stream_index(py, collector, to.stream.bind(py).as_any())?;
         let values = to.values.bind(py);
-        let pointers: Vec<*mut ffi::PyObject> = values.iter_borrowed().map(|v| v.as_ptr()).collect();
+        let pointers: Vec<*mut ffi::PyObject> = values.iter_borrowed().map(pyo3::Borrowed::as_ptr).collect();
         let (payload, bytes) = payload_of(py, collector, at, &pointers)?;
         return collector.emit(py, at, payload, bytes, how, None);
     }
@@ -502,7 +532,7 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
         let bytes = size_of_value(&value);
         let mut payload = Payload(value.unbind());
         if matches!(how, How::Current) {
-            match collector.emit_straight(py, payload, bytes)? {
+            match collector.emit_straight(py, payload, bytes) {
                 None => return Ok(()),
                 Some(rest) => payload = rest,
             }
@@ -564,7 +594,7 @@ unsafe extern "C" fn emit<const IS_SPOUT: bool>(
         let keywords = unsafe {
             let names = Bound::from_borrowed_ptr(py, kwnames).cast_into_unchecked::<PyTuple>();
             let count = names.len();
-            Keywords::parse(names, std::slice::from_raw_parts(args.add(nargs as usize), count), IS_SPOUT)?
+            Keywords::parse(&names, std::slice::from_raw_parts(args.add(nargs as usize), count), IS_SPOUT)?
         };
         emit_with(py, &mut collector, values, keywords, IS_SPOUT)
     }));

@@ -21,6 +21,7 @@ use crate::base::emit_yielded;
 use crate::call::{is_generator, next_of};
 use crate::collector::{Current, How};
 use crate::errors;
+use crate::fork;
 use crate::payload::{Checked, Payload};
 use crate::service;
 use crate::settings::OnError;
@@ -174,6 +175,9 @@ impl BoltTask {
 
     /// One round. Returns whether there was something to do.
     fn round(&mut self, py: Python<'_>) -> bool {
+        if self.task.shared.is_forked() {
+            fork::end_child();
+        }
         let shared = Arc::clone(&self.task.shared);
         let own = shared.task(self.task.id);
         let now = shared.now_ns();
@@ -225,6 +229,9 @@ impl BoltTask {
                 prefetch(next.payload.0.as_ptr());
             }
             self.process(py, &shared, &mut batch[at]);
+            if shared.is_forked() {
+                fork::end_child();
+            }
             at += 1;
             until_look -= 1;
             if until_look == 0 {
@@ -327,12 +334,9 @@ impl BoltTask {
         self.task.cell.own().current = Current::None;
         if let Err(error) = result {
             let taken = lock(&own.held).remove(key);
-            match taken {
-                Some(in_hand) => self.raised(py, shared, &error, &in_hand),
-                None => {
-                    shared.user_error(py, task, "process", &error, "the tuple was acked or failed before");
-                    self.obey_on_error(py, &error);
-                }
+            if let Some(in_hand) = taken { self.raised(py, shared, &error, &in_hand) } else {
+                shared.user_error(py, task, "process", &error, "the tuple was acked or failed before");
+                self.obey_on_error(py, &error);
             }
         }
     }
@@ -377,7 +381,7 @@ impl BoltTask {
         let result = process.call(py, binding.args.len(), binding.kwnames.as_ref().map(|k| k.bind(py)), |places| {
             for (place, from) in places.iter_mut().zip(&binding.args) {
                 *place = if *from == TUPLE {
-                    tuple.as_ref().map_or(std::ptr::null_mut(), |t| t.as_ptr())
+                    tuple.as_ref().map_or(std::ptr::null_mut(), pyo3::Bound::as_ptr)
                 } else if width == 1 {
                     inner.as_ptr()
                 } else {
@@ -419,7 +423,9 @@ impl BoltTask {
         let Some(cancel) = &self.task.spec.cancel else { return };
         for reference in timed_out {
             let tuple = reference.bind(py).call0();
-            if let Err(error) = tuple.and_then(|t| if t.is_none() { Ok(()) } else { cancel.bind(py).call1((t,)).map(drop) }) {
+            if let Err(error) =
+                tuple.and_then(|t| if t.is_none() { Ok(()) } else { cancel.bind(py).call1((t,)).map(drop) })
+            {
                 self.task.shared.user_error(py, self.task.id, "cancel", &error, "");
             }
         }
@@ -469,7 +475,7 @@ impl BoltTask {
         let reason = if is_reject { Reason::Rejected } else { Reason::Error };
         let text = if is_reject { error.value(py).to_string() } else { errors::text_of(py, error) };
         if !is_reject {
-            let note = self.note(shared, in_hand);
+            let note = Self::note(shared, in_hand);
             shared.user_error(py, self.task.id, "process", error, &note);
         }
         self.fail(in_hand, reason, &text, !is_reject);
@@ -483,12 +489,12 @@ impl BoltTask {
         let shared = Arc::clone(&self.task.shared);
         match shared.settings_of(self.task.id).on_error {
             OnError::Fail => {}
-            OnError::Stop => shared.fail_run(py, &errors::value_of(py, &error)),
+            OnError::Stop => shared.fail_run(py, &errors::value_of(py, error)),
             OnError::Restart => self.restart(py),
         }
     }
 
-    fn note(&self, shared: &Shared, in_hand: &InHand) -> String {
+    fn note(shared: &Shared, in_hand: &InHand) -> String {
         let Some(root) = in_hand.head.roots.as_slice().first() else {
             return "the tuple is untracked and gone".to_string();
         };
@@ -570,9 +576,8 @@ impl BoltTask {
         let is_strict = self.task.spec.mode == Mode::Batch && name == "flush";
         self.task.cell.own().needs_anchors = is_strict;
         own.in_user_since_ns.store(shared.now_ns(), Ordering::Relaxed);
-        let called = hook.bind(py).call0().and_then(|result| {
-            if result.is_none() { Ok(()) } else { self.follow(py, result) }
-        });
+        let called =
+            hook.bind(py).call0().and_then(|result| if result.is_none() { Ok(()) } else { self.follow(py, result) });
         own.in_user_since_ns.store(0, Ordering::Relaxed);
         self.task.cell.own().needs_anchors = self.task.spec.mode == Mode::Batch;
         self.calls += 1;

@@ -17,18 +17,17 @@ const INLINE: usize = 6;
 impl Callable {
     pub fn new(callable: &Bound<'_, PyAny>) -> Self {
         let is_method = callable.py().import("types").and_then(|types| types.getattr("MethodType"));
-        if is_method.is_ok_and(|method| callable.get_type().is(&method)) {
-            if let (Ok(function), Ok(this)) = (callable.getattr("__func__"), callable.getattr("__self__")) {
+        if is_method.is_ok_and(|method| callable.get_type().is(&method))
+            && let (Ok(function), Ok(this)) = (callable.getattr("__func__"), callable.getattr("__self__")) {
                 return Self { function: function.unbind(), this: Some(this.unbind()) };
             }
-        }
         Self { function: callable.clone().unbind(), this: None }
     }
 
     /// Calls with one positional argument.
     #[inline]
     pub fn call_with<'py>(&self, argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let this = self.this.as_ref().map_or(std::ptr::null_mut(), |this| this.as_ptr());
+        let this = self.this.as_ref().map_or(std::ptr::null_mut(), pyo3::Py::as_ptr);
         let mut arguments = [std::ptr::null_mut(), this, argument.as_ptr()];
         let has_this = usize::from(self.this.is_some());
         // SAFETY: slot 0 or the slot before the argument is scratch for the callee, what follows are live objects; a null result
@@ -78,7 +77,7 @@ impl Callable {
             1
         };
         fill(&mut arguments[first..first + count]);
-        let keywords = kwnames.map_or(0, |names| names.len());
+        let keywords = kwnames.map_or(0, pyo3::types::PyTupleMethods::len);
         let positional = first - 1 + count - keywords;
         // SAFETY: `arguments[1..]` holds `positional + keywords` live objects, kept alive by `self` and by the caller of `fill`
         // for the time of the call; a null result means that an exception is set.
@@ -87,7 +86,7 @@ impl Callable {
                 self.function.as_ptr(),
                 arguments.as_ptr().add(1),
                 positional | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-                kwnames.map_or(std::ptr::null_mut(), |names| names.as_ptr()),
+                kwnames.map_or(std::ptr::null_mut(), pyo3::Bound::as_ptr),
             );
             Bound::from_owned_ptr_or_err(py, result)
         }

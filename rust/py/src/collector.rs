@@ -69,6 +69,7 @@ pub enum How<'a> {
 }
 
 /// What a task emits and acks through.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the task, each set in one place")]
 pub struct Collector {
     pub task: TaskId,
     pub component: ComponentId,
@@ -104,7 +105,8 @@ pub struct Collector {
 }
 
 fn shuffled(plan: &Plan, stream: &rainband_core::plan::Stream) -> Vec<Arc<[TaskId]>> {
-    let is_shuffle = |grouping: &Grouping| matches!(grouping, Grouping::Shuffle | Grouping::None | Grouping::LocalOrShuffle);
+    let is_shuffle =
+        |grouping: &Grouping| matches!(grouping, Grouping::Shuffle | Grouping::None | Grouping::LocalOrShuffle);
     let several = |subscription: &&Subscription| {
         is_shuffle(&subscription.grouping)
             && plan.components[subscription.component.index()].tasks.len() > 1
@@ -171,31 +173,23 @@ impl Collector {
 
     /// Emits `payload` on the stream `default` anchored to the tuple in hand, if that tuple has one possible target; the rule in a
     /// pipeline, and so free of everything that other cases need. Gives the payload back if they do.
-    ///
-    /// # Errors
-    /// A value that is no key.
     #[inline(always)]
-    pub fn emit_straight(&mut self, py: Python<'_>, payload: Payload, bytes: u32) -> PyResult<Option<Payload>> {
-        let Some((target, needs_key)) = self.straight else { return Ok(Some(payload)) };
+    pub fn emit_straight(&mut self, py: Python<'_>, payload: Payload, bytes: u32) -> Option<Payload> {
+        let Some((target, needs_key)) = self.straight else { return Some(payload) };
         if !matches!(self.current, Current::Mine) || self.is_finishing {
-            return Ok(Some(payload));
+            return Some(payload);
         }
         if needs_key && !is_plain_key(&payload) {
-            return Ok(Some(payload));
+            return Some(payload);
         }
-        let emission = Emission {
-            payload,
-            head: self.in_hand.child_head(),
-            stream: self.streams[0].id,
-            from: self.task,
-            bytes,
-        };
+        let emission =
+            Emission { payload, head: self.in_hand.child_head(), stream: self.streams[0].id, from: self.task, bytes };
         self.emitted += 1;
         self.delivered += 1;
         if self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges) {
             self.flush(py);
         }
-        Ok(None)
+        None
     }
 
     /// Emits `payload` on stream number `at`. Blocks, detached, while a target is full.
@@ -313,7 +307,10 @@ impl Collector {
                 let field = fields.get_item(field).map(|f| f.to_string()).unwrap_or_default();
                 let place = self.place(at);
                 let hint = "; group by another field, or emit a key that is made of these";
-                errors::key_type_error(py, format!("{place}: field {field:?} is a key, and {what} is none: {}{hint}", keys::KEYS))
+                errors::key_type_error(
+                    py,
+                    format!("{place}: field {field:?} is a key, and {what} is none: {}{hint}", keys::KEYS),
+                )
             }
             Refused::Stranger(text) => self.error(py, at, &text),
         }
@@ -333,11 +330,14 @@ impl Collector {
     #[cold]
     fn refuse_into_cycle(&self, py: Python<'_>, at: usize) -> PyResult<()> {
         let plan = &self.shared.plan;
-        let inside =
-            |task: &TaskId| plan.same_cycle(self.component, plan.task_component[task.index()]);
+        let inside = |task: &TaskId| plan.same_cycle(self.component, plan.task_component[task.index()]);
         if let Some(task) = self.targets.iter().find(|t| inside(t)) {
             let to = &plan.component_of(*task).name;
-            return Err(self.error(py, at, &format!("in finish() nothing can be sent to {to:?}, which is in the same cycle and has finished too")));
+            return Err(self.error(
+                py,
+                at,
+                &format!("in finish() nothing can be sent to {to:?}, which is in the same cycle and has finished too"),
+            ));
         }
         Ok(())
     }
@@ -427,12 +427,9 @@ impl Collector {
                 AnchorRef::Current if matches!(self.current, Current::Mine) => Some(&mut self.in_hand),
                 AnchorRef::Current => None,
             };
-            match place {
-                Some(place) => taken.push(std::mem::take(place)),
-                None => {
-                    over = true;
-                    break;
-                }
+            if let Some(place) = place { taken.push(std::mem::take(place)) } else {
+                over = true;
+                break;
             }
         }
         let head = if over { Ok(Head::default()) } else { join_heads(&taken, max_roots) };
@@ -443,7 +440,9 @@ impl Collector {
             Ok(head) if !over => {
                 let mut owed: Vec<&mut InHand> = taken.iter_mut().collect();
                 let emission = Emission { head, ..emission };
-                sent = Ok(self.outbox.send(emission, &self.targets, Anchors::Many(&mut owed), &mut self.edges, |p| p.share(py)));
+                sent = Ok(self
+                    .outbox
+                    .send(emission, &self.targets, Anchors::Many(&mut owed), &mut self.edges, |p| p.share(py)));
             }
             Ok(_) => unsent = Some(emission),
             Err(too_many) => {
@@ -464,8 +463,10 @@ impl Collector {
         drop(held);
         drop(unsent);
         if over {
-            return Err(errors::emit_error(py, format!(
-                "emit() of task {}: an anchor was acked or failed before; emit first, then ack", self.task)));
+            return Err(errors::emit_error(
+                py,
+                format!("emit() of task {}: an anchor was acked or failed before; emit first, then ack", self.task),
+            ));
         }
         match sent {
             Ok((rest, wants_flush)) => {
@@ -473,9 +474,13 @@ impl Collector {
                 self.count();
                 Ok(wants_flush)
             }
-            Err(too_many) => Err(errors::emit_error(py, format!(
-                "emit() of task {}: the anchors have {} distinct roots, at most {} are allowed; anchor to fewer tuples or raise max_anchors",
-                self.task, too_many.got, too_many.max))),
+            Err(too_many) => Err(errors::emit_error(
+                py,
+                format!(
+                    "emit() of task {}: the anchors have {} distinct roots, at most {} are allowed; anchor to fewer tuples or raise max_anchors",
+                    self.task, too_many.got, too_many.max
+                ),
+            )),
         }
     }
 
@@ -646,7 +651,7 @@ impl Chooser<Payload> for Ask<'_, '_> {
             let object = &self.shared.custom[&(stream, component)];
             let values = payload.to_tuple(self.py, self.width)?;
             let chosen = object.bind(self.py).call_method1("choose", (values,))?;
-            chosen.try_iter()?.map(|task| task?.extract::<u32>().map_err(Into::into)).collect()
+            chosen.try_iter()?.map(|task| task?.extract::<u32>()).collect()
         };
         for task in chosen().map_err(Refused::Raised)? {
             if !subscriber.tasks.contains(&task) {
@@ -697,13 +702,11 @@ impl TaskCell {
     pub fn enter(&self, py: Python<'_>, what: &str) -> PyResult<RefMut<'_, Collector>> {
         // SAFETY: attached, so there is a current thread state.
         let here = unsafe { ffi::PyThreadState_Get() };
-        if here == self.owner.load(Ordering::Acquire) {
-            if let Ok(collector) = self.collector.try_borrow_mut() {
-                if !collector.shared.is_forked() {
+        if here == self.owner.load(Ordering::Acquire)
+            && let Ok(collector) = self.collector.try_borrow_mut()
+                && !collector.shared.is_forked() {
                     return Ok(collector);
                 }
-            }
-        }
         Err(self.refuse(py, what))
     }
 
@@ -718,7 +721,9 @@ impl TaskCell {
                 "{what} from another thread than the task's own; hand the values to the task (a queue that tick() reads), or ack from there and emit here"
             )
         } else if crate::fork::generation() > 0 && self.collector.try_borrow().is_ok() {
-            format!("{what} in a forked child: the topology runs in the parent; start processes with subprocess or the spawn method")
+            format!(
+                "{what} in a forked child: the topology runs in the parent; start processes with subprocess or the spawn method"
+            )
         } else {
             format!("{what} inside {what}: a grouping or a destructor emitted while its task was emitting")
         };

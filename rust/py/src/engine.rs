@@ -167,7 +167,8 @@ fn read_plan(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>) -> PyResult<Shared> {
         configs.push(ComponentSettings::read(item(component, "config")?.cast::<PyDict>()?)?);
         specs.push(read_component(component, specs.len(), &mut names, &mut customs)?);
     }
-    let compiled = Plan::compile(&specs).map_err(|error| errors::internal(format!("the plan does not compile: {error:?}")))?;
+    let compiled =
+        Plan::compile(&specs).map_err(|error| errors::internal(format!("the plan does not compile: {error:?}")))?;
     let mut custom = FxHashMap::default();
     for (component, stream, subscriber, object) in customs {
         let streams = compiled.components[component].streams.clone();
@@ -203,11 +204,7 @@ fn read_component(
             fields: PyTuple::new(py, fields.iter().map(|f| PyString::intern(py, f)))?.unbind(),
             width: fields.len(),
         }));
-        streams.push(StreamSpec {
-            name: stream_name,
-            width: fields.len(),
-            direct: item(stream, "direct")?.extract()?,
-        });
+        streams.push(StreamSpec { name: stream_name, width: fields.len(), direct: item(stream, "direct")?.extract()? });
     }
     let mut inputs = Vec::new();
     for input in item(component, "inputs")?.try_iter()? {
@@ -250,7 +247,7 @@ fn new_task(plan: &Plan, configs: &[ComponentSettings], turns: &Arc<Turns>, run_
     let seat = turns.seat(plan.task_executor[task.index()].index());
     TaskShared {
         queue: Queue::new(config.queue_capacity, config.queue_bytes, seat),
-        ledger: Default::default(),
+        ledger: std::sync::Mutex::default(),
         pending: AtomicUsize::new(0),
         low_pending: AtomicUsize::new(usize::MAX),
         roots: std::sync::Mutex::new(service::new_roots(run_key, plan, task)),

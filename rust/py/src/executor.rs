@@ -6,9 +6,9 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use rainband_core::ids::TaskId;
 
-use crate::errors;
 use crate::bolt_loop::{self, BoltTask};
 use crate::engine::Waker;
+use crate::errors;
 use crate::shared::{Shared, lock};
 use crate::spout_loop::{self, SpoutTask};
 use crate::task::{Mode, Task};
@@ -102,7 +102,7 @@ fn build(py: Python<'_>, shared: &Arc<Shared>, ids: &[TaskId]) -> Vec<Task> {
 
 fn refuse(py: Python<'_>, shared: &Shared, task: TaskId, place: &str, error: &PyErr) {
     shared.user_error(py, task, place, error, "the topology stops");
-    shared.fail_run(py, &errors::value_of(py, &error));
+    shared.fail_run(py, &errors::value_of(py, error));
 }
 
 /// Gives an instance that has a `_wake` the callable that wakes its executor.

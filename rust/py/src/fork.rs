@@ -23,3 +23,14 @@ pub fn watch() {
 pub fn generation() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
+
+/// A child came back from user code into the loop of an executor. It must not go on as a second engine on the parent's queues,
+/// and raising would only unwind into the parent's stack: it ends here, as `os._exit(0)` would have.
+#[cold]
+pub fn end_child() -> ! {
+    eprintln!(
+        "rainband: a forked child returned from user code into the engine and ends here; leave it with os._exit(), or start processes with subprocess or the spawn method"
+    );
+    // SAFETY: ends the process without running destructors, which might wait for locks that other threads of the parent held.
+    unsafe { libc::_exit(0) }
+}

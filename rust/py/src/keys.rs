@@ -134,7 +134,9 @@ fn bytes_of(values: &Bound<'_, PyTuple>) -> PyResult<KeyBytes> {
     for (at, value) in values.iter().enumerate() {
         write(&value, &mut out).map_err(|error| match error {
             KeyError::Raised(error) => error,
-            KeyError::NotAKey(what) => errors::key_type_error(values.py(), format!("key value {at}: {what} is no key; {KEYS}")),
+            KeyError::NotAKey(what) => {
+                errors::key_type_error(values.py(), format!("key value {at}: {what} is no key; {KEYS}"))
+            }
         })?;
     }
     Ok(out)

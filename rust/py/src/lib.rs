@@ -37,6 +37,8 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::affinity::_free_core;
+    #[pymodule_export]
     use crate::base::{BoltBase, SpoutBase};
     #[pymodule_export]
     use crate::engine::{Engine, Waker};
@@ -47,6 +49,24 @@ mod _core {
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::refuse_subinterpreters()?;
         crate::base::install(m.py())
     }
+}
+
+/// Executors attach to the main interpreter, and types are kept once for the process.
+fn refuse_subinterpreters() -> PyResult<()> {
+    // SAFETY: attached; both calls only return pointers, which are compared.
+    let is_main = unsafe { pyo3::ffi::PyInterpreterState_Get() == PyInterpreterState_Main() };
+    if is_main {
+        return Ok(());
+    }
+    Err(pyo3::exceptions::PyImportError::new_err(
+        "rainband does not run in subinterpreters; import it in the main interpreter",
+    ))
+}
+
+unsafe extern "C" {
+    /// Not among the bindings of `PyO3`; stable since Python 3.7.
+    fn PyInterpreterState_Main() -> *mut pyo3::ffi::PyInterpreterState;
 }

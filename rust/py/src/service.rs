@@ -224,7 +224,8 @@ impl Service<'_, '_> {
     /// Doubles per attempt up to `retry_backoff_max_s`, ±25 %.
     fn backoff_ns(&mut self, attempt: u32) -> u64 {
         let settings = self.shared.settings_of(self.task);
-        let full = settings.retry_backoff_ns.saturating_mul(1 << (attempt - 1).min(20)).min(settings.retry_backoff_max_ns);
+        let full =
+            settings.retry_backoff_ns.saturating_mul(1 << (attempt - 1).min(20)).min(settings.retry_backoff_max_ns);
         let jitter = &mut self.roots.jitter;
         *jitter ^= *jitter << 13;
         *jitter ^= *jitter >> 7;
@@ -328,17 +329,14 @@ impl Service<'_, '_> {
         let stream = &self.shared.plan.streams[root.stream.index()];
         let replayer = &mut self.roots.replayer;
         replayer.targets.clear();
-        let routed = match root.direct {
-            Some(task) => {
-                replayer.router.route_direct(root.stream, task, &mut replayer.targets);
-                Ok(())
-            }
-            None => {
-                let mut key = KeyBytes::default();
-                let outbox = &replayer.outbox;
-                let mut ask = Ask { py, shared: self.shared, width: stream.width, key: &mut key, outbox };
-                replayer.router.route(root.stream, &root.payload, &mut ask, &mut replayer.targets)
-            }
+        let routed = if let Some(task) = root.direct {
+            replayer.router.route_direct(root.stream, task, &mut replayer.targets);
+            Ok(())
+        } else {
+            let mut key = KeyBytes::default();
+            let outbox = &replayer.outbox;
+            let mut ask = Ask { py, shared: self.shared, width: stream.width, key: &mut key, outbox };
+            replayer.router.route(root.stream, &root.payload, &mut ask, &mut replayer.targets)
         };
         replayer.drawn.clear();
         replayer.drawn.extend(replayer.targets.iter().map(|_| replayer.edges.draw()));
@@ -392,7 +390,8 @@ impl Service<'_, '_> {
                     let own = shared.task(self.task);
                     own.resent_inside.store(outbox.sent_inside(), Ordering::Release);
                     for envelope in left {
-                        let error = format!("more than {} bytes wait on a back edge", shared.settings_of(self.task).loop_bytes);
+                        let error =
+                            format!("more than {} bytes wait on a back edge", shared.settings_of(self.task).loop_bytes);
                         let failure =
                             Failure { reason: Reason::LoopFull, task: self.task, error: error.into(), retry: true };
                         shared.count_failed(self.task, Reason::LoopFull, false);

@@ -8,14 +8,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use rustc_hash::FxHashMap;
 use rainband_core::ids::{ComponentId, ExecutorId, RootRef, StreamId, TaskId};
 use rainband_core::ledger::{Failure, Ledger, Reason};
 use rainband_core::plan::Plan;
 use rainband_core::queue::{Queue, Wake};
+use rustc_hash::FxHashMap;
 
-use crate::errors;
 use crate::collector::TaskCell;
+use crate::errors;
 use crate::held::Held;
 use crate::payload::Payload;
 use crate::roots::{Positions, Record, Roots};

@@ -11,8 +11,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rainband_core::signal::{Kind, Signal, Step, View};
 
-use crate::errors;
 use crate::bolt_loop::send_signal;
+use crate::errors;
+use crate::fork;
 use crate::roots::{HasHooks, HookCall};
 use crate::service::{self, Verdict};
 use crate::settings::OnError;
@@ -40,11 +41,8 @@ pub struct SpoutTask {
 
 impl SpoutTask {
     pub fn new(task: Task) -> Self {
-        let has = HasHooks {
-            ack: task.spec.ack.is_some(),
-            fail: task.spec.fail.is_some(),
-            dead: task.spec.dead.is_some(),
-        };
+        let has =
+            HasHooks { ack: task.spec.ack.is_some(), fail: task.spec.fail.is_some(), dead: task.spec.dead.is_some() };
         if let Ok(mut roots) = task.shared.task(task.id).roots.try_lock() {
             roots.has = has; // Nobody else looks before the executor is ready.
         }
@@ -67,6 +65,9 @@ impl SpoutTask {
 
     /// One round. Returns whether there was something to do.
     fn round(&mut self, py: Python<'_>) -> bool {
+        if self.task.shared.is_forked() {
+            fork::end_child();
+        }
         let shared = Arc::clone(&self.task.shared);
         let own = shared.task(self.task.id);
         self.retry_due_ns = None;
@@ -115,6 +116,9 @@ impl SpoutTask {
         loop {
             let result = next_tuple.call(py, 0, None, |_| ());
             asked += 1;
+            if shared.is_forked() {
+                fork::end_child();
+            }
             let now_emitted = {
                 let collector = self.task.cell.own();
                 if let Err(raised) = result {
@@ -163,7 +167,7 @@ impl SpoutTask {
         let on_error = shared.settings_of(self.task.id).on_error;
         if on_error == OnError::Stop {
             shared.user_error(py, self.task.id, "next_tuple", error, "the topology stops");
-            shared.fail_run(py, &errors::value_of(py, &error));
+            shared.fail_run(py, &errors::value_of(py, error));
             return;
         }
         let now = shared.now_ns();
@@ -173,7 +177,7 @@ impl SpoutTask {
         if self.restarts.len() > limit {
             let note = format!("restarted {limit} times in 60 s; the topology stops");
             shared.user_error(py, self.task.id, "next_tuple", error, &note);
-            shared.fail_run(py, &errors::value_of(py, &error));
+            shared.fail_run(py, &errors::value_of(py, error));
             return;
         }
         let wait = (100_000_000_u64 << (self.restarts.len() - 1).min(9)).min(30_000_000_000);
@@ -278,7 +282,9 @@ impl SpoutTask {
             };
         }
         let got = said.get_type().name().map(|n| n.to_string()).unwrap_or_default();
-        let text = format!("fail() returned {got}; a verdict is None, retry(after_s=…), DEAD_LETTER or DROP; the default verdict holds");
+        let text = format!(
+            "fail() returned {got}; a verdict is None, retry(after_s=…), DEAD_LETTER or DROP; the default verdict holds"
+        );
         let error = pyo3::exceptions::PyTypeError::new_err(text);
         self.task.shared.user_error(py, self.task.id, "fail", &error, "");
         Verdict::Default

@@ -62,9 +62,9 @@ impl Histogram {
         if value < 1 << SUB_BITS {
             return value as usize;
         }
-        let exponent = 63 - value.leading_zeros();
+        let exponent = value.ilog2();
         let sub = (value >> (exponent - SUB_BITS)) & ((1 << SUB_BITS) - 1);
-        (((exponent - SUB_BITS + 1) << SUB_BITS) as u64 + sub) as usize
+        (u64::from((exponent - SUB_BITS + 1) << SUB_BITS) + sub) as usize
     }
 
     fn upper_bound(bucket: usize) -> u64 {

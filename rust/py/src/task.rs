@@ -109,7 +109,9 @@ impl Spec {
         for (key, binding) in given.iter() {
             let (component, name): (u32, String) = key.extract()?;
             let streams = shared.plan.components[component as usize].streams.clone();
-            let Some(id) = streams.into_iter().find(|id| shared.plan.streams[*id as usize].name == name) else { continue };
+            let Some(id) = streams.into_iter().find(|id| shared.plan.streams[*id as usize].name == name) else {
+                continue;
+            };
             let args: Vec<i32> = binding.getattr("args")?.extract()?;
             let kwnames = binding.getattr("kwnames")?.cast_into::<PyTuple>()?;
             let is_straight =
@@ -178,10 +180,9 @@ impl Task {
         if !std::mem::take(&mut self.is_open) {
             return;
         }
-        if let Some(close) = &self.spec.close {
-            if let Err(error) = close.call0(py) {
+        if let Some(close) = &self.spec.close
+            && let Err(error) = close.call0(py) {
                 self.shared.user_error(py, self.id, "close", &error, "the task ends all the same");
             }
-        }
     }
 }

@@ -13,8 +13,8 @@ use rainband_core::ledger::{Failure, Reason};
 use rainband_core::signal::CycleCount;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::errors;
 use crate::ack;
+use crate::errors;
 use crate::service;
 use crate::shared::{Shared, State, lock};
 use crate::stats::add;
@@ -174,11 +174,10 @@ impl Timer {
         Python::attach(|py| {
             let Some(cell) = lock(&task.cell).clone() else { return };
             // SAFETY: attached, on a Python with a GIL.
-            if let Some(mut collector) = unsafe { cell.borrow_from_timer(py) } {
-                if !collector.outbox.is_empty() || !collector.acks.is_empty() {
+            if let Some(mut collector) = unsafe { cell.borrow_from_timer(py) }
+                && (!collector.outbox.is_empty() || !collector.acks.is_empty()) {
                     collector.flush_some();
                 }
-            }
         });
     }
 

@@ -81,7 +81,7 @@ pub struct Turns {
     ready: AtomicU32,
     /// Counts hand-overs; the timer sees from it whether the holder is stuck.
     passes: AtomicU64,
-    takes_turns: bool,
+    has_gil: bool,
     /// The home core, or `ANYWHERE`.
     home: AtomicI32,
     /// From when on a home may be chosen, in ns since `started`.
@@ -111,8 +111,7 @@ impl Turns {
     /// Turns for `seats` executors. With `takes_turns` false everybody is free.
     pub fn new(seats: usize, takes_turns: bool) -> Arc<Self> {
         let state = || SeatState { phase: Phase::Running, rung: false, is_free: !takes_turns, lost: 0 };
-        let place =
-            || Place {
+        let place = || Place {
             thread: OnceLock::new(),
             granted: AtomicBool::new(false),
             core: AtomicI32::new(ANYWHERE),
@@ -129,7 +128,7 @@ impl Turns {
             holder: AtomicU32::new(NOBODY),
             ready: AtomicU32::new(0),
             passes: AtomicU64::new(0),
-            takes_turns,
+            has_gil: takes_turns,
             home: AtomicI32::new(ANYWHERE),
             home_from_ns: AtomicU64::new(0),
             started: Instant::now(),
@@ -236,7 +235,7 @@ impl Turns {
 
     /// Whether somebody has the turn, so that the timer should look often.
     pub fn is_busy(&self) -> bool {
-        self.takes_turns && self.ready.load(Ordering::Relaxed) > 0
+        self.has_gil && self.ready.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -303,7 +302,7 @@ impl Seat {
     /// Whether the turn was taken away, or was never needed.
     #[inline]
     pub fn has_lost_turn(&self) -> bool {
-        self.turns.takes_turns && self.turns.holder.load(Ordering::Relaxed) != self.id
+        self.turns.has_gil && self.turns.holder.load(Ordering::Relaxed) != self.id
     }
 
     /// Whether this seat takes no turns.
@@ -348,7 +347,7 @@ impl Seat {
 
     /// A slice went by with calls of `average_ns`: a free executor with short calls takes turns again.
     pub fn note_calls(&self, average_ns: u64) {
-        if !self.turns.takes_turns || average_ns > SHORT_CALL_NS {
+        if !self.turns.has_gil || average_ns > SHORT_CALL_NS {
             return;
         }
         let mut inner = self.turns.lock();
@@ -518,7 +517,9 @@ impl HomeWatch {
         turns.home_from_ns.store(now + self.homeless_ns, Ordering::Relaxed);
         turns.home.store(ANYWHERE, Ordering::Relaxed);
         for place in &turns.places {
-            if let (Some((_, tid)), true) = (place.thread.get(), place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE) {
+            if let (Some((_, tid)), true) =
+                (place.thread.get(), place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE)
+            {
                 affinity::unpin(*tid);
             }
         }

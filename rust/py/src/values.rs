@@ -1,5 +1,6 @@
 //! Small classes that users hold in their hands: `Tuple`, `To`, `Verdict`, `Failure`.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use pyo3::PyTraverseError;
@@ -12,6 +13,10 @@ use rainband_core::ids::TaskId;
 use crate::held::HeldKey;
 use crate::payload::Payload;
 use crate::shared::Shared;
+
+fn internal(error: std::fmt::Error) -> PyErr {
+    crate::errors::internal(error.to_string())
+}
 
 /// The names of a stream, shared by all its tuples.
 #[derive(Debug)]
@@ -69,8 +74,7 @@ impl Tuple {
         if got != width {
             return Err(PyValueError::new_err(format!("a tuple of {width} fields takes {width} values, got {got}")));
         }
-        let payload =
-            if width == 1 { values.bind(py).get_item(0)?.unbind() } else { values.into_any() };
+        let payload = if width == 1 { values.bind(py).get_item(0)?.unbind() } else { values.into_any() };
         Ok(Self {
             payload: Payload(payload),
             names: Arc::new(StreamNames {
@@ -155,17 +159,15 @@ impl Tuple {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let mut text = String::from("Tuple(");
-        for (at, (field, value)) in
-            self.names.fields.bind(py).iter().zip(self.values(py)?.iter()).enumerate()
-        {
+        for (at, (field, value)) in self.names.fields.bind(py).iter().zip(self.values(py)?.iter()).enumerate() {
             if at > 0 {
                 text.push_str(", ");
             }
-            text.push_str(&format!("{field}={}", value.repr()?));
+            write!(text, "{field}={}", value.repr()?).map_err(internal)?;
         }
         let from = self.names.component.bind(py);
         if !from.is_empty()? {
-            text.push_str(&format!("; from {from}.{} task {}", self.names.stream.bind(py), self.from));
+            write!(text, "; from {from}.{} task {}", self.names.stream.bind(py), self.from).map_err(internal)?;
         }
         text.push(')');
         Ok(text)
@@ -204,7 +206,7 @@ impl To {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let mut text = format!("to({}", self.stream.bind(py).repr()?);
         for value in self.values.bind(py).iter() {
-            text.push_str(&format!(", {}", value.repr()?));
+            write!(text, ", {}", value.repr()?).map_err(internal)?;
         }
         text.push(')');
         Ok(text)
@@ -228,7 +230,7 @@ pub fn to(stream: Py<PyString>, values: Py<PyTuple>) -> To {
 #[pyclass(frozen, get_all, eq, module = "rainband._core")]
 #[derive(PartialEq)]
 pub struct Verdict {
-    /// "retry", "dead_letter" or "drop".
+    /// "retry", "`dead_letter`" or "drop".
     pub kind: String,
     /// Seconds until the next attempt; `None` for the default backoff.
     pub after_s: Option<f64>,
