@@ -22,10 +22,8 @@ PYTHON = sorted(PACKAGE.rglob("*.py"))
 ALARM = 500  # lines of a file; the habit is 300
 # Files above the alarm, each with the reason and what it may come to.
 LONG = {
-    "rust/py/src/base.rs": (800, "`emit` reads its arguments itself, without the help of a library"),
     "rust/py/src/bolt_loop.rs": (800, "the loop and what ends it share one state"),
-    "rust/py/src/collector.rs": (800, "emit and ack of a task share one state"),
-    "rust/py/src/turn.rs": (800, "turns and home core share one state"),
+    "rust/py/src/collector.rs": (700, "emit and ack of a task share one state"),
 }
 
 
@@ -202,8 +200,8 @@ def test_files_are_short(path: Path) -> None:
 
 def test_no_file_is_called_long_that_is_not() -> None:
     for name, (limit, reason) in LONG.items():
-        assert (ROOT / name).is_file()
-        assert limit > ALARM
+        lines = (ROOT / name).read_text(encoding="utf-8").count("\n")
+        assert ALARM < lines <= limit, f"{name} has {lines} lines; take it out of LONG"
         assert reason
 
 
