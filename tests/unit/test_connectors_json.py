@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 from datetime import date
@@ -157,25 +158,28 @@ def test_full_device() -> None:
     )
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
+    """Files of 4 kB at most. Not a fixture: pytest writes its progress before fixtures end, maybe into a larger file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_batch_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = JsonLinesSink(path)
     attached(sink)
-    sink.process_batch(tuples("v", *[(n,) for n in range(200)]))
-    whole = path.read_bytes()
-    with pytest.raises(ConnectorError, match=r"out.jsonl\" failed: file too large; nothing of the batch of 300 is"):
-        sink.process_batch(tuples("v", *[("x" * 10,) for _ in range(300)]))
-    assert path.read_bytes() == whole
-    assert path.stat().st_size < 4096
-    sink.process_batch(tuples("v", ("fits",)))  # and the sink goes on when there is room
+    with small_files():
+        sink.process_batch(tuples("v", *[(n,) for n in range(200)]))
+        whole = path.read_bytes()
+        with pytest.raises(ConnectorError, match=r"out.jsonl\" failed: file too large; nothing of the batch of 300 is"):
+            sink.process_batch(tuples("v", *[("x" * 10,) for _ in range(300)]))
+        assert path.read_bytes() == whole
+        assert path.stat().st_size < 4096
+        sink.process_batch(tuples("v", ("fits",)))  # and the sink goes on when there is room
     sink.close()
     assert [json.loads(line)["v"] for line in path.read_text().splitlines()] == [*range(200), "fits"]
