@@ -160,7 +160,7 @@ def test_full_device() -> None:
 
 @contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """Files of 4 kB at most. Not a fixture: pytest writes its progress before fixtures end, maybe into a larger file."""
+    """Files of 4 kB at most. No fixture: pytest writes its progress before those end, maybe into a larger file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
