@@ -557,6 +557,27 @@ def test_a_spout_emits_on_its_own_thread_only(rig: Rig) -> None:
     assert report.components["strays"].roots.emitted == 0
 
 
+def test_acks_after_the_run_are_ignored_and_emits_refused(rig: Rig) -> None:
+    """ENGINE 1.7: a tuple that outlives its run can be acked, failed and dropped without harm."""
+    held: list[tuple[Any, Tuple]] = []
+    topology = rig.topology()
+    topology.spout("numbers", partial(Numbers, 4))
+    topology.bolt("manual", partial(Manual, lambda bolt, tup: held.append((bolt, tup))), inputs="numbers")
+    topology.bolt("last", Identity, inputs="manual")
+    running = topology.start()
+    wait_until(lambda: len(held) == 4)
+    report = running.stop(now=True)
+    assert report.pending == 4
+    bolt = held[0][0]
+    with pytest.raises(EmitError, match="after the task ended: its run is over or it was replaced"):
+        bolt.emit(1)
+    bolt.ack(held[0][1])
+    bolt.fail(held[1][1], "late")
+    bolt.reset_timeout(held[2][1])
+    held.clear()
+    assert running._engine.snapshot()["components"][0]["roots"]["pending"] == 4
+
+
 def test_a_forgotten_tuple_fails_at_once(rig: Rig) -> None:
     """ENGINE 1.7: a manual-ack tuple whose last reference goes away unacked fails as `forgotten`, not by a timeout."""
     notes = Notes()

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from rig import Notes, Numbers, Quiet
 
-from rainband import Bolt, Failure, Reject, Spout, TaskContext
+from rainband import Bolt, Failure, Reject, Spout, TaskContext, spout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
     from rig import Rig
 
@@ -110,6 +112,28 @@ def test_a_letter_that_its_subscriber_fails_goes_to_the_file(rig: Rig) -> None:
     assert row["error"] == "fails task 1: ValueError(2)"
     assert report.components["numbers"].roots.dead == 3
     assert sorted((n, failure.error) for n, failure in notes.dead) == [(n, f"ValueError({n})") for n in (1, 2, 3)]
+
+
+def test_spout_functions_have_dead_letters_too(rig: Rig) -> None:
+    """ENGINE 2.5: every spout has the stream `dead_letter`, also one that is a generator; ids are its numbers."""
+    taken: list[dict[str, Any]] = []
+
+    @spout(outputs=["n"])
+    def numbers() -> Iterator[str]:
+        yield from ("a", "b", "c")
+
+    class Picky(Bolt):
+        def process(self, n: str) -> None:
+            if n == "b":
+                raise Reject("no b")
+
+    topology = rig.topology()
+    topology.spout("numbers", numbers)
+    topology.bolt("picky", Picky, inputs="numbers")
+    topology.bolt("takes", partial(Takes, taken, set()), inputs="numbers.dead_letter")
+    report = rig.run(topology)
+    assert [(row["values"], row["id"], row["reason"], row["attempts"]) for row in taken] == [(("b",), 1, "rejected", 1)]
+    assert (report.components["numbers"].roots.acked, report.dead_letters) == (2, 1)
 
 
 def test_roots_of_bolts_go_to_the_file(rig: Rig) -> None:

@@ -329,6 +329,35 @@ def test_a_custom_grouping_that_goes_wrong_fails_the_emit(rig: Rig) -> None:
     assert "IndexError" in errors[4]
 
 
+def test_a_custom_grouping_that_goes_wrong_in_a_replay_costs_an_attempt(rig: Rig) -> None:
+    """The replay is an attempt that failed; the next one may succeed, and nothing is lost in between."""
+    notes = Notes()
+    calls: Counter[int] = Counter()
+
+    class Moody:
+        def prepare(self, context: TaskContext, tasks: Sequence[int]) -> None:
+            self.tasks = tasks
+
+        def choose(self, values: tuple[Any, ...]) -> Sequence[int]:
+            calls[values[0]] += 1
+            if calls[values[0]] in (2, 3):
+                raise LookupError("not now")
+            return self.tasks
+
+    class FailsOnce(Bolt):
+        def process(self, n: int, tup: Any) -> None:
+            if tup.attempt == 1:
+                raise ValueError(n)
+
+    topology = rig.topology()
+    topology.spout("numbers", partial(Numbers, 5, notes=notes))
+    topology.bolt("fails", FailsOnce, inputs={"numbers": grouping.custom(Moody())}, parallelism=2)
+    report = rig.run(topology)
+    assert sorted(notes.acked) == [1, 2, 3, 4, 5]
+    assert report.components["numbers"].roots.replays == 15
+    assert [failure.error for n, failure in notes.failed if n == 1][1:] == ["LookupError('not now')"] * 2
+
+
 @pytest.mark.parametrize("value", [float("nan"), Decimal(1), [1], {}, object(), 1j, {1}, ("a", [1]), (float("nan"),)])
 def test_what_is_no_key_is_refused_at_emit(rig: Rig, value: Any) -> None:
     """NaN, Decimal and all types that are not listed raise, naming the component, the stream and the field."""

@@ -166,6 +166,7 @@ def test_what_user_code_starts_sees_all_cores(rig: Rig) -> None:
         outputs = ["n"]
 
         def process(self, n: int) -> None:
+            seen.append(os.sched_getaffinity(0))
             if n % 50 == 0:
                 seen.append(pool.submit(os.sched_getaffinity, 0).result())
                 thread = threading.Thread(target=lambda: seen.append(os.sched_getaffinity(0)))
