@@ -114,14 +114,15 @@ def main(description: str, body: Callable[[Options], list[Figure]]) -> None:
     given = parser(description).parse_args()
     options = Options(3 if given.quick else max(LEAST_ROUNDS, given.rounds), given.quick, given.full)
     print(f"\n## {Path(sys.argv[0]).stem}\n\n{heading()}\nrounds: {options.rounds}\n", flush=True)
-    start = time.perf_counter()
+    start, foreign = time.perf_counter(), _foreign_s()
     with tempfile.TemporaryDirectory(prefix="rainband-bench-") as folder:
         os.environ["XDG_STATE_HOME"] = folder
         figures = body(options)
     print("| figure | median | bad quartile | unit | bar | |\n|---|---|---|---|---|---|")
     for figure in figures:
         print(figure.row())
-    print(f"\n{time.perf_counter() - start:.0f} s", flush=True)
+    took = time.perf_counter() - start
+    print(f"\n{took:.0f} s, in which others used {max(0, _foreign_s() - foreign) / took:.0%} of a core", flush=True)
 
 
 def parser(description: str, names: tuple[str, ...] = ()) -> argparse.ArgumentParser:
@@ -154,6 +155,13 @@ def heading() -> str:
             f"command: python {shown} {shlex.join(sys.argv[1:])}".rstrip(),
         ]
     )
+
+
+def _foreign_s() -> float:
+    """Processor seconds used so far by all but this process and its ended children, stolen ones included."""
+    user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    ticks = sum(map(int, (user, nice, system, *interrupts)))
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def _processor() -> str:

@@ -54,6 +54,7 @@ def word_counts(options):
     lines = floor.zipf_lines(options.size(floor.LINES))
     expected = floor.counted(lines)
     check(floor.word_count(lines) == expected, "the floor counted wrong")
+    check(floor.bare_word_count(lines) == expected, "the bare loop counted wrong")
     counting.run("plain emit", lines[:1000], floor.counted(lines[:1000]))  # imports what a first run imports
     bars = {
         "plain emit": 1.6,
@@ -66,6 +67,7 @@ def word_counts(options):
     acked = Figure("word count, acked ÷ unacked", at_least=0.75)
     rate = Figure("word count, plain emit, lines/s", unit="k/s", digits=0)
     base = Figure("the floor, lines/s", unit="k/s", digits=0)
+    bare = Figure("the same work in one loop, no call or object per word ÷ floor")
     for _ in range(options.rounds):
         took = {}
         for arm, figure in figures.items():
@@ -73,11 +75,12 @@ def word_counts(options):
             took[arm] = counting.run(arm, lines, expected)
             figure.add(reference / took[arm])
             base.add(len(lines) / reference / 1000)
+        bare.add(reference / seconds(lambda: floor.bare_word_count(lines)))
         # Both from the same seconds: the unacked arm again right after the acked one.
         again = counting.run("plain emit", lines, expected)
         acked.add(took["unacked"] / again)
         rate.add(len(lines) / took["plain emit"] / 1000)
-    return [*figures.values(), acked, rate, base]
+    return [*figures.values(), acked, rate, base, bare]
 
 
 def null_rate(measured_s):
