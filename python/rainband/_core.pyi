@@ -15,6 +15,7 @@ __all__ = [
     "Tuple",
     "Verdict",
     "Waker",
+    "_free_core",
     "key_bytes",
     "key_group",
     "key_task",

@@ -113,7 +113,9 @@ class Anatomy:
         if not isinstance(made, BASES[self.kind]):
             found.append(say.factory_result(where, self.name, self.kind.capitalize(), made))
         else:
-            found += [say.shadowed_method(where, self.name, m) for m in ENGINE_METHODS[self.kind] if _is_shadowed(made, m)]
+            found += [
+                say.shadowed_method(where, self.name, m) for m in ENGINE_METHODS[self.kind] if _is_shadowed(made, m)
+            ]
         if found:
             raise TopologyError(str(found[0]), found)
         return made  # type: ignore[no-any-return]

@@ -111,7 +111,13 @@ impl<P> Outbox<P> {
 
     /// As [`Outbox::send`] for the commonest case: one target, anchored to one tuple. Returns whether the buffer wants a flush.
     #[inline(always)]
-    pub fn send_one(&mut self, emission: Emission<P>, target: TaskId, anchor: &mut InHand, edges: &mut EdgeIds) -> bool {
+    pub fn send_one(
+        &mut self,
+        emission: Emission<P>,
+        target: TaskId,
+        anchor: &mut InHand,
+        edges: &mut EdgeIds,
+    ) -> bool {
         let edge = (!emission.head.roots.is_untracked()).then(|| edges.draw());
         if let Some(edge) = edge
             && !planted(Fault::ChildrenForgotten)

@@ -18,9 +18,10 @@ impl Callable {
     pub fn new(callable: &Bound<'_, PyAny>) -> Self {
         let is_method = callable.py().import("types").and_then(|types| types.getattr("MethodType"));
         if is_method.is_ok_and(|method| callable.get_type().is(&method))
-            && let (Ok(function), Ok(this)) = (callable.getattr("__func__"), callable.getattr("__self__")) {
-                return Self { function: function.unbind(), this: Some(this.unbind()) };
-            }
+            && let (Ok(function), Ok(this)) = (callable.getattr("__func__"), callable.getattr("__self__"))
+        {
+            return Self { function: function.unbind(), this: Some(this.unbind()) };
+        }
         Self { function: callable.clone().unbind(), this: None }
     }
 

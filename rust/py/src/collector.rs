@@ -1,26 +1,23 @@
 //! Stages 1 and 6 of 8: what `emit` and the acks of a task go through. One collector a task, used by the task's thread alone;
 //! `TaskCell` checks that, and that nobody comes in twice.
 
-use std::cell::{RefCell, RefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use rainband_core::deliver::{Anchors, Emission, Outbox, Stopped};
 use rainband_core::emit::{EdgeIds, InHand, join_heads, mix};
 use rainband_core::frontier::Ticket;
 use rainband_core::ids::{ComponentId, EdgeId, Incarnation, RootRef, StreamId, TaskId};
 use rainband_core::key::KeyBytes;
 use rainband_core::ledger::{Failure, Reason};
-use rainband_core::plan::{Grouping, Plan, Subscription};
-use rainband_core::route::{Chooser, Router};
+use rainband_core::route::Router;
 use rainband_core::tuple::{Head, Roots};
 
+use crate::choose::{Ask, Refused, is_plain_key, shuffled};
 use crate::errors;
 use crate::held::HeldKey;
-use crate::keys::{self, KeyError};
+use crate::keys::{self};
 use crate::payload::{Checked, Payload};
 use crate::roots::{NO_TASK, Record};
 use crate::shared::{Shared, lock};
@@ -102,18 +99,6 @@ pub struct Collector {
     targets: Vec<TaskId>,
     drawn: Vec<EdgeId>,
     key: KeyBytes,
-}
-
-fn shuffled(plan: &Plan, stream: &rainband_core::plan::Stream) -> Vec<Arc<[TaskId]>> {
-    let is_shuffle =
-        |grouping: &Grouping| matches!(grouping, Grouping::Shuffle | Grouping::None | Grouping::LocalOrShuffle);
-    let several = |subscription: &&Subscription| {
-        is_shuffle(&subscription.grouping)
-            && plan.components[subscription.component.index()].tasks.len() > 1
-            && !plan.is_back_edge(stream.component, subscription.component)
-    };
-    let tasks = |subscription: &Subscription| plan.components[subscription.component.index()].tasks.clone();
-    stream.subscriptions.iter().filter(several).map(|s| tasks(s).map(TaskId).collect()).collect()
 }
 
 /// Random-looking key for the edge ids of a task; `which` tells the collector's from the replayer's.
@@ -427,7 +412,9 @@ impl Collector {
                 AnchorRef::Current if matches!(self.current, Current::Mine) => Some(&mut self.in_hand),
                 AnchorRef::Current => None,
             };
-            if let Some(place) = place { taken.push(std::mem::take(place)) } else {
+            if let Some(place) = place {
+                taken.push(std::mem::take(place));
+            } else {
                 over = true;
                 break;
             }
@@ -569,182 +556,5 @@ impl Collector {
         add(&shared.stats.emitted, std::mem::take(&mut self.emitted));
         add(&shared.stats.delivered, std::mem::take(&mut self.delivered));
         shared.sent_inside.store(self.outbox.sent_inside(), Ordering::Release);
-    }
-}
-
-/// Whether a value of a stream of one field is a key for sure: exactly a str or an int.
-#[inline]
-fn is_plain_key(payload: &Payload) -> bool {
-    // SAFETY: a live object; only its type pointer is compared.
-    let kind = unsafe { ffi::Py_TYPE(payload.0.as_ptr()) };
-    kind == &raw mut ffi::PyUnicode_Type || kind == &raw mut ffi::PyLong_Type
-}
-
-/// Why the router was refused an answer.
-pub enum Refused {
-    NotAKey(usize, String),
-    Stranger(String),
-    Raised(PyErr),
-}
-
-/// Answers the router's questions about Python values.
-pub struct Ask<'a, 'py> {
-    pub py: Python<'py>,
-    pub shared: &'a Shared,
-    pub width: usize,
-    pub key: &'a mut KeyBytes,
-    pub outbox: &'a Outbox<Payload>,
-}
-
-impl Chooser<Payload> for Ask<'_, '_> {
-    type Error = Refused;
-
-    #[inline]
-    fn key_hash(&mut self, payload: &Payload, fields: &[u16]) -> Result<u64, Refused> {
-        self.key.clear();
-        let unwrapped;
-        let inner = if self.shared.settings.checked {
-            unwrapped = payload.inner(self.py);
-            &unwrapped
-        } else {
-            payload.0.bind(self.py)
-        };
-        for field in fields {
-            let written = if self.width == 1 {
-                keys::write(inner, self.key)
-            } else {
-                // SAFETY: the payload of a stream of several fields is an exact tuple of that width.
-                let value = unsafe { inner.cast_unchecked::<PyTuple>() }.get_borrowed_item(usize::from(*field));
-                value.map_err(KeyError::Raised).and_then(|value| keys::write(&value, self.key))
-            };
-            written.map_err(|error| match error {
-                KeyError::NotAKey(what) => Refused::NotAKey(usize::from(*field), what),
-                KeyError::Raised(error) => Refused::Raised(error),
-            })?;
-        }
-        Ok(self.key.hash())
-    }
-
-    #[inline]
-    fn check_key(&mut self, payload: &Payload, fields: &[u16]) -> Result<(), Refused> {
-        if self.width == 1 && is_plain_key(payload) {
-            return Ok(());
-        }
-        self.key_hash(payload, fields).map(drop)
-    }
-
-    #[inline]
-    fn is_full(&mut self, task: TaskId) -> bool {
-        // What waits here for that task wants its room too.
-        self.outbox.buffered(task) >= self.shared.task(task).queue.room_hint()
-    }
-
-    fn custom(
-        &mut self,
-        payload: &Payload,
-        stream: StreamId,
-        component: ComponentId,
-        targets: &mut Vec<TaskId>,
-    ) -> Result<(), Refused> {
-        let subscriber = &self.shared.plan.components[component.index()];
-        let chosen = || -> PyResult<Vec<u32>> {
-            let object = &self.shared.custom[&(stream, component)];
-            let values = payload.to_tuple(self.py, self.width)?;
-            let chosen = object.bind(self.py).call_method1("choose", (values,))?;
-            chosen.try_iter()?.map(|task| task?.extract::<u32>()).collect()
-        };
-        for task in chosen().map_err(Refused::Raised)? {
-            if !subscriber.tasks.contains(&task) {
-                return Err(Refused::Stranger(format!(
-                    "the custom grouping of {:?} chose task {task}; its tasks are {} to {}",
-                    subscriber.name,
-                    subscriber.tasks.start,
-                    subscriber.tasks.end - 1
-                )));
-            }
-            targets.push(TaskId(task));
-        }
-        Ok(())
-    }
-}
-
-/// A collector, and the proof that only its task's thread uses it.
-pub struct TaskCell {
-    owner: AtomicPtr<ffi::PyThreadState>,
-    is_open: AtomicBool,
-    collector: RefCell<Collector>,
-}
-
-// SAFETY: `collector` is only borrowed by `enter`, on the thread whose Python thread state is `owner`; that state belongs to one
-// thread and outlives the task's time (it is set by that thread and cleared by it before the thread ends).
-unsafe impl Sync for TaskCell {}
-// SAFETY: a collector may be dropped on any thread once the task is over: it holds ids, buffers and Python references.
-unsafe impl Send for TaskCell {}
-
-impl TaskCell {
-    pub fn new(collector: Collector) -> Self {
-        // SAFETY: the caller is attached, as it made Python strings for the collector.
-        let owner = unsafe { ffi::PyThreadState_Get() };
-        Self { owner: AtomicPtr::new(owner), is_open: AtomicBool::new(true), collector: RefCell::new(collector) }
-    }
-
-    /// The task is over: every later call raises.
-    pub fn close(&self) {
-        self.is_open.store(false, Ordering::Release);
-        self.owner.store(std::ptr::null_mut(), Ordering::Release);
-    }
-
-    /// The collector, for the task's own thread.
-    ///
-    /// # Errors
-    /// From another thread, after the end, in a forked child, and while an emit of the same task is under way.
-    #[inline]
-    pub fn enter(&self, py: Python<'_>, what: &str) -> PyResult<RefMut<'_, Collector>> {
-        // SAFETY: attached, so there is a current thread state.
-        let here = unsafe { ffi::PyThreadState_Get() };
-        if here == self.owner.load(Ordering::Acquire)
-            && let Ok(collector) = self.collector.try_borrow_mut()
-                && !collector.shared.is_forked() {
-                    return Ok(collector);
-                }
-        Err(self.refuse(py, what))
-    }
-
-    #[cold]
-    fn refuse(&self, py: Python<'_>, what: &str) -> PyErr {
-        // SAFETY: attached, as above.
-        let here = unsafe { ffi::PyThreadState_Get() };
-        let text = if !self.is_open.load(Ordering::Acquire) {
-            format!("{what} after the task ended: its run is over or it was replaced")
-        } else if here != self.owner.load(Ordering::Acquire) {
-            format!(
-                "{what} from another thread than the task's own; hand the values to the task (a queue that tick() reads), or ack from there and emit here"
-            )
-        } else if crate::fork::generation() > 0 && self.collector.try_borrow().is_ok() {
-            format!(
-                "{what} in a forked child: the topology runs in the parent; start processes with subprocess or the spawn method"
-            )
-        } else {
-            format!("{what} inside {what}: a grouping or a destructor emitted while its task was emitting")
-        };
-        errors::emit_error(py, text)
-    }
-
-    /// The collector, for the timer thread while the task's own thread is in user code. `None` if the engine is using it.
-    ///
-    /// # Safety
-    /// Only on a Python with a GIL: the caller is attached, so the owner is not, or it is not inside the engine; every borrow
-    /// begins and ends attached.
-    pub unsafe fn borrow_from_timer(&self, _py: Python<'_>) -> Option<RefMut<'_, Collector>> {
-        self.collector.try_borrow_mut().ok()
-    }
-
-    /// The collector, for the loop that runs the task on its own thread.
-    ///
-    /// # Panics
-    /// If user code is emitting at the moment, which the loop never does meanwhile.
-    #[inline]
-    pub fn own(&self) -> RefMut<'_, Collector> {
-        self.collector.borrow_mut()
     }
 }

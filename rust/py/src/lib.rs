@@ -9,12 +9,15 @@ mod aio;
 mod base;
 mod bolt_loop;
 mod call;
+mod choose;
 mod collector;
+mod emit_call;
 mod engine;
 mod errors;
 mod executor;
 mod fork;
 mod held;
+mod home;
 mod keys;
 mod payload;
 mod roots;
@@ -25,6 +28,7 @@ mod snapshot;
 mod spout_loop;
 mod stats;
 mod task;
+mod task_cell;
 mod timer;
 mod turn;
 mod values;
@@ -50,7 +54,7 @@ mod _core {
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::refuse_subinterpreters()?;
-        crate::base::install(m.py())
+        crate::emit_call::install(m.py())
     }
 }
 

@@ -19,7 +19,8 @@ use rainband_core::ledger::{Failure, News, Reason, Slot};
 use rainband_core::route::Router;
 use rainband_core::tuple::{Head, Roots as RootSet};
 
-use crate::collector::{Ask, Refused, edge_key};
+use crate::choose::{Ask, Refused};
+use crate::collector::edge_key;
 use crate::errors;
 use crate::payload::Payload;
 use crate::roots::{HasHooks, HookCall, Record, Replayer, Roots};

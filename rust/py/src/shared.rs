@@ -14,13 +14,13 @@ use rainband_core::plan::Plan;
 use rainband_core::queue::{Queue, Wake};
 use rustc_hash::FxHashMap;
 
-use crate::collector::TaskCell;
 use crate::errors;
 use crate::held::Held;
 use crate::payload::Payload;
 use crate::roots::{Positions, Record, Roots};
 use crate::settings::{ComponentSettings, Settings};
 use crate::stats::{Histogram, RunStats, TaskStats};
+use crate::task_cell::TaskCell;
 use crate::turn::{Seat, Turns};
 use crate::values::StreamNames;
 

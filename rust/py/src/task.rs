@@ -10,8 +10,9 @@ use rainband_core::signal::TaskEnd;
 
 use crate::base::{BoltBase, SpoutBase};
 use crate::call::Callable;
-use crate::collector::{Collector, TaskCell};
+use crate::collector::Collector;
 use crate::shared::Shared;
+use crate::task_cell::TaskCell;
 
 /// Where the arguments of `process` come from, for one input stream.
 pub struct Binding {
@@ -181,8 +182,9 @@ impl Task {
             return;
         }
         if let Some(close) = &self.spec.close
-            && let Err(error) = close.call0(py) {
-                self.shared.user_error(py, self.id, "close", &error, "the task ends all the same");
-            }
+            && let Err(error) = close.call0(py)
+        {
+            self.shared.user_error(py, self.id, "close", &error, "the task ends all the same");
+        }
     }
 }

@@ -15,10 +15,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::ack;
 use crate::errors;
+use crate::home::HomeWatch;
 use crate::service;
 use crate::shared::{Shared, State, lock};
 use crate::stats::add;
-use crate::turn::HomeWatch;
 
 const BUSY: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(5);
@@ -175,9 +175,10 @@ impl Timer {
             let Some(cell) = lock(&task.cell).clone() else { return };
             // SAFETY: attached, on a Python with a GIL.
             if let Some(mut collector) = unsafe { cell.borrow_from_timer(py) }
-                && (!collector.outbox.is_empty() || !collector.acks.is_empty()) {
-                    collector.flush_some();
-                }
+                && (!collector.outbox.is_empty() || !collector.acks.is_empty())
+            {
+                collector.flush_some();
+            }
         });
     }
 

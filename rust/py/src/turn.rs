@@ -29,13 +29,8 @@ use crate::affinity;
 pub const SLICE: Duration = Duration::from_micros(500);
 /// A free executor whose calls are shorter than this on average takes turns again.
 const SHORT_CALL_NS: u64 = 50_000;
-/// Executors that wait for their core for a larger part of the time find somebody else on it.
-const CROWDED: f64 = 0.15;
-/// How long the kernel places the executors after that, at first and at most; it doubles while nothing gets better.
-const HOMELESS_NS: (u64, u64) = (60_000_000, 1_000_000_000);
-
 const NOBODY: u32 = u32::MAX;
-const ANYWHERE: i32 = -1;
+pub(crate) const ANYWHERE: i32 = -1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -63,11 +58,11 @@ struct Inner {
 }
 
 /// What a seat's thread waits on.
-struct Place {
-    thread: OnceLock<(Thread, libc::pid_t)>,
+pub(crate) struct Place {
+    pub(crate) thread: OnceLock<(Thread, libc::pid_t)>,
     granted: AtomicBool,
     /// The core it is restricted to, or `ANYWHERE`.
-    core: AtomicI32,
+    pub(crate) core: AtomicI32,
     is_free: AtomicBool,
     /// A file descriptor to write to at each ring, for loops that wait in a way of their own; negative for none.
     bell_fd: AtomicI32,
@@ -76,18 +71,18 @@ struct Place {
 /// The turns of one engine.
 pub struct Turns {
     inner: Mutex<Inner>,
-    places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
     holder: AtomicU32,
     ready: AtomicU32,
     /// Counts hand-overs; the timer sees from it whether the holder is stuck.
-    passes: AtomicU64,
+    pub(crate) passes: AtomicU64,
     has_gil: bool,
     /// The home core, or `ANYWHERE`.
-    home: AtomicI32,
+    pub(crate) home: AtomicI32,
     /// From when on a home may be chosen, in ns since `started`.
-    home_from_ns: AtomicU64,
+    pub(crate) home_from_ns: AtomicU64,
     started: Instant,
-    pins: bool,
+    pub(crate) pins: bool,
 }
 
 /// One executor's place among the turns; the waker of everything it waits for.
@@ -188,7 +183,7 @@ impl Turns {
         }
     }
 
-    fn now_ns(&self) -> u64 {
+    pub(crate) fn now_ns(&self) -> u64 {
         self.started.elapsed().as_nanos() as u64
     }
 
@@ -475,53 +470,6 @@ impl Seat {
     pub fn unpin(&self) {
         if self.turns.places[self.id as usize].core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE {
             affinity::unpin(0);
-        }
-    }
-}
-
-/// What the timer remembers about the home core.
-#[derive(Default)]
-pub struct HomeWatch {
-    delays: Vec<u64>,
-    looked_ns: u64,
-    passes: u64,
-    homeless_ns: u64,
-}
-
-impl HomeWatch {
-    /// Gives the home up if the executors wait for it too much, and frees what inherited it. Call every 20 to 100 ms.
-    pub fn look(&mut self, turns: &Turns) {
-        let home = turns.home.load(Ordering::Relaxed);
-        let passes = turns.passes.load(Ordering::Relaxed);
-        let now = turns.now_ns();
-        if !turns.pins || passes == self.passes {
-            self.looked_ns = 0;
-            self.passes = passes;
-            return;
-        }
-        self.passes = passes;
-        let tids: Vec<libc::pid_t> = turns.places.iter().filter_map(|p| p.thread.get().map(|t| t.1)).collect();
-        let delays: Vec<u64> = tids.iter().map(|tid| affinity::run_delay_ns(*tid)).collect();
-        let before = std::mem::replace(&mut self.delays, delays);
-        let span = now - std::mem::replace(&mut self.looked_ns, now);
-        if home == ANYWHERE || span == now || before.len() != self.delays.len() {
-            return;
-        }
-        affinity::free_strangers(home, &tids);
-        let waited: u64 = self.delays.iter().zip(&before).map(|(now, before)| now.saturating_sub(*before)).sum();
-        if (waited as f64) < CROWDED * span as f64 {
-            self.homeless_ns = 0;
-            return;
-        }
-        self.homeless_ns = (self.homeless_ns * 2).clamp(HOMELESS_NS.0, HOMELESS_NS.1);
-        turns.home_from_ns.store(now + self.homeless_ns, Ordering::Relaxed);
-        turns.home.store(ANYWHERE, Ordering::Relaxed);
-        for place in &turns.places {
-            if let (Some((_, tid)), true) =
-                (place.thread.get(), place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE)
-            {
-                affinity::unpin(*tid);
-            }
         }
     }
 }

@@ -1,0 +1,58 @@
+//! Gives the home core of the executors up when somebody else uses it (see `turn`), and frees what inherited it. Run by the timer.
+
+use std::sync::atomic::Ordering;
+
+use crate::affinity;
+use crate::turn::{ANYWHERE, Turns};
+
+/// Executors that wait for their core for a larger part of the time find somebody else on it.
+const CROWDED: f64 = 0.15;
+/// How long the kernel places the executors after that, at first and at most; it doubles while nothing gets better.
+const HOMELESS_NS: (u64, u64) = (60_000_000, 1_000_000_000);
+
+/// What the timer remembers about the home core.
+#[derive(Default)]
+pub struct HomeWatch {
+    delays: Vec<u64>,
+    looked_ns: u64,
+    passes: u64,
+    homeless_ns: u64,
+}
+
+impl HomeWatch {
+    /// Gives the home up if the executors wait for it too much, and frees what inherited it. Call every 20 to 100 ms.
+    pub fn look(&mut self, turns: &Turns) {
+        let home = turns.home.load(Ordering::Relaxed);
+        let passes = turns.passes.load(Ordering::Relaxed);
+        let now = turns.now_ns();
+        if !turns.pins || passes == self.passes {
+            self.looked_ns = 0;
+            self.passes = passes;
+            return;
+        }
+        self.passes = passes;
+        let tids: Vec<libc::pid_t> = turns.places.iter().filter_map(|p| p.thread.get().map(|t| t.1)).collect();
+        let delays: Vec<u64> = tids.iter().map(|tid| affinity::run_delay_ns(*tid)).collect();
+        let before = std::mem::replace(&mut self.delays, delays);
+        let span = now - std::mem::replace(&mut self.looked_ns, now);
+        if home == ANYWHERE || span == now || before.len() != self.delays.len() {
+            return;
+        }
+        affinity::free_strangers(home, &tids);
+        let waited: u64 = self.delays.iter().zip(&before).map(|(now, before)| now.saturating_sub(*before)).sum();
+        if (waited as f64) < CROWDED * span as f64 {
+            self.homeless_ns = 0;
+            return;
+        }
+        self.homeless_ns = (self.homeless_ns * 2).clamp(HOMELESS_NS.0, HOMELESS_NS.1);
+        turns.home_from_ns.store(now + self.homeless_ns, Ordering::Relaxed);
+        turns.home.store(ANYWHERE, Ordering::Relaxed);
+        for place in &turns.places {
+            if let (Some((_, tid)), true) =
+                (place.thread.get(), place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE)
+            {
+                affinity::unpin(*tid);
+            }
+        }
+    }
+}
