@@ -1,8 +1,8 @@
 """Keeps what user code starts, or asks, from seeing the one core that the engine keeps an executor on (ENGINE 6.3).
 
-Off the tuple's path; called once a process, when the first engine is made. The core lifts the restriction of an executor
-at audit events (`rust/py/src/affinity.rs`). Two calls raise none and are wrapped here: starting a thread before Python
-3.12, and asking which cores there are, from which pools take their size. Other threads than executors pay one call more.
+Off the tuple's path; called once a process, when the first engine is made. The core lifts the restriction of an
+executor at audit events (`rust/py/src/affinity.rs`). Two calls raise none and are wrapped here: starting a thread (they
+came with Python 3.12), and asking which cores there are, from which pools take their size. Both pay one call more.
 """
 
 from __future__ import annotations

@@ -128,9 +128,13 @@ impl BoltBase {
     /// tuple is the engine's.
     #[staticmethod]
     fn _raised(py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
-        fail_with(py, tup, error);
         let Hold::Held { task, shared, .. } = &tup.get().hold else { return false };
-        let error = PyErr::from_value(error.clone());
+        let raised = PyErr::from_value(error.clone());
+        if shared.was_cut(py, &raised) {
+            return true;
+        }
+        fail_with(py, tup, error);
+        let error = raised;
         if errors::is_reject(py, &error) {
             return true;
         }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use rainband_core::deliver::{Anchors, Emission, Outbox, Stopped};
+use rainband_core::deliver::{Anchors, Emission, Outbox};
 use rainband_core::emit::{EdgeIds, InHand, join_heads, mix};
 use rainband_core::frontier::Ticket;
 use rainband_core::ids::{ComponentId, EdgeId, Incarnation, RootRef, StreamId, TaskId};
 use rainband_core::key::KeyBytes;
-use rainband_core::ledger::{Failure, Reason};
 use rainband_core::route::Router;
 use rainband_core::tuple::{Head, Roots};
 
@@ -65,6 +64,15 @@ pub enum How<'a> {
     Untracked,
 }
 
+/// What became of an emission by the short way.
+pub enum Straight {
+    Sent,
+    /// Sent, and the buffer is full: call [`Collector::flush_emitted`].
+    SentLast,
+    /// It is a case for [`Collector::emit`].
+    Not(Payload),
+}
+
 /// What a task emits and acks through.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about the task, each set in one place")]
 pub struct Collector {
@@ -93,7 +101,7 @@ pub struct Collector {
     pub has_ended: bool,
     pub warned_single_list: bool,
     pub last_position: Option<Py<PyAny>>,
-    loop_bytes: u64,
+    pub loop_bytes: u64,
     /// The only target of the stream `default`, and whether it wants a key; `None` also where tuples are checked.
     straight: Option<(TaskId, bool)>,
     targets: Vec<TaskId>,
@@ -159,22 +167,22 @@ impl Collector {
     /// Emits `payload` on the stream `default` anchored to the tuple in hand, if that tuple has one possible target; the rule in a
     /// pipeline, and so free of everything that other cases need. Gives the payload back if they do.
     #[inline(always)]
-    pub fn emit_straight(&mut self, py: Python<'_>, payload: Payload, bytes: u32) -> Option<Payload> {
-        let Some((target, needs_key)) = self.straight else { return Some(payload) };
+    pub fn emit_straight(&mut self, payload: Payload, bytes: u32) -> Straight {
+        let Some((target, needs_key)) = self.straight else { return Straight::Not(payload) };
         if !matches!(self.current, Current::Mine) || self.is_finishing {
-            return Some(payload);
+            return Straight::Not(payload);
         }
         if needs_key && !is_plain_key(&payload) {
-            return Some(payload);
+            return Straight::Not(payload);
         }
         let emission =
             Emission { payload, head: self.in_hand.child_head(), stream: self.streams[0].id, from: self.task, bytes };
         self.emitted += 1;
         self.delivered += 1;
         if self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges) {
-            self.flush(py);
+            return Straight::SentLast;
         }
-        None
+        Straight::Sent
     }
 
     /// Emits `payload` on stream number `at`. Blocks, detached, while a target is full.
@@ -225,8 +233,8 @@ impl Collector {
             How::To(anchors) => self.send_anchored(py, emission, anchors)?,
             How::Root { id, position } => self.send_root(py, emission, Some(id), position, direct)?,
         };
-        if wants_flush {
-            self.flush(py);
+        if wants_flush || self.targets.is_empty() {
+            self.flush_emitted(py)?;
         }
         Ok(())
     }
@@ -469,92 +477,5 @@ impl Collector {
                 ),
             )),
         }
-    }
-
-    /// Hands over all that was emitted; waits, detached, while targets are full.
-    pub fn flush(&mut self, py: Python<'_>) {
-        loop {
-            let shared = &self.shared;
-            let result = self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue);
-            match result {
-                Ok(()) => return,
-                Err(Stopped::Full(task)) => {
-                    self.apply_acks();
-                    if self.shared.task(task).queue.wait_for_room(&self.seat) {
-                        py.detach(|| self.seat.park(None));
-                    }
-                }
-                Err(Stopped::Closed(task)) => {
-                    let left = self.outbox.take(task);
-                    add(&self.shared.run_stats.discarded_at_stop, left.len() as u64);
-                    drop(left);
-                }
-                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
-            }
-        }
-    }
-
-    /// Hands over as much as there is room for, without waiting; for the timer, while the task's thread is in user code.
-    pub fn flush_some(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        for _ in 0..8 {
-            match self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue) {
-                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
-                _ => break,
-            }
-        }
-        self.publish();
-        self.apply_acks();
-    }
-
-    #[cold]
-    fn fail_loop(&mut self, task: TaskId) {
-        let left = self.outbox.take(task);
-        let to = self.shared.plan.component_of(task).name.clone();
-        for envelope in left {
-            let failure = Failure {
-                reason: Reason::LoopFull,
-                task: self.task,
-                error: format!("more than {} bytes wait on the back edge to {to:?}", self.loop_bytes).into(),
-                retry: true,
-            };
-            let roots = envelope.head.roots.as_slice();
-            self.shared.count_failed(self.task, Reason::LoopFull, roots.is_empty());
-            if roots.is_empty() {
-                add(&self.shared.run_stats.loop_dropped, 1);
-            }
-            self.shared.fail_roots(roots, &failure);
-        }
-    }
-
-    /// Tells the owners of the roots what was acked since the last call.
-    pub fn apply_acks(&mut self) {
-        let mut rest = self.acks.as_slice();
-        while let Some((first, _)) = rest.first() {
-            let task = first.task;
-            let same = rest.iter().take_while(|(root, _)| root.task == task).count();
-            let (now, later) = rest.split_at(same);
-            self.shared.apply_acks(task, now);
-            rest = later;
-        }
-        self.acks.clear();
-    }
-
-    /// Notes the ack of the tuple in hand; XORs about one root that follow each other are merged.
-    #[inline(always)]
-    pub fn ack_current(&mut self) {
-        let acks = &mut self.acks;
-        self.in_hand.settle(|root, xor| match acks.last_mut() {
-            Some((last, sum)) if *last == root => *sum ^= xor,
-            _ => acks.push((root, xor)),
-        });
-    }
-
-    /// Brings the counters of the slice to where others read them.
-    pub fn publish(&mut self) {
-        let shared = self.shared.task(self.task);
-        add(&shared.stats.emitted, std::mem::take(&mut self.emitted));
-        add(&shared.stats.delivered, std::mem::take(&mut self.delivered));
-        shared.sent_inside.store(self.outbox.sent_inside(), Ordering::Release);
     }
 }

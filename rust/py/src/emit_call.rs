@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use rainband_core::ids::TaskId;
 
 use crate::base::{BoltBase, Link, SpoutBase, unattached};
-use crate::collector::{AnchorRef, Collector, How};
+use crate::collector::{AnchorRef, Collector, How, Straight};
 use crate::errors;
 use crate::payload::{Payload, size_of_value};
 use crate::values::{Hold, Tuple};
@@ -172,9 +172,10 @@ fn emit_plain(
     if is_spout {
         return collector.emit(py, 0, payload, bytes, How::Untracked, None);
     }
-    match collector.emit_straight(py, payload, bytes) {
-        None => Ok(()),
-        Some(payload) => collector.emit(py, 0, payload, bytes, How::Current, None),
+    match collector.emit_straight(payload, bytes) {
+        Straight::Sent => Ok(()),
+        Straight::SentLast => collector.flush_emitted(py),
+        Straight::Not(payload) => collector.emit(py, 0, payload, bytes, How::Current, None),
     }
 }
 
@@ -290,9 +291,10 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
         let bytes = size_of_value(&value);
         let mut payload = Payload(value.unbind());
         if matches!(how, How::Current) {
-            match collector.emit_straight(py, payload, bytes) {
-                None => return Ok(()),
-                Some(rest) => payload = rest,
+            match collector.emit_straight(payload, bytes) {
+                Straight::Sent => return Ok(()),
+                Straight::SentLast => return collector.flush_emitted(py),
+                Straight::Not(rest) => payload = rest,
             }
         }
         return collector.emit(py, 0, payload, bytes, how, None);

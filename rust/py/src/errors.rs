@@ -40,6 +40,12 @@ pub fn is_reject(py: Python<'_>, error: &PyErr) -> bool {
     class(py, &CELL, "Reject").is_ok_and(|class| error.is_instance(py, class))
 }
 
+/// Whether it is an `EmitError`.
+pub fn is_emit_error(py: Python<'_>, error: &PyErr) -> bool {
+    static CELL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    class(py, &CELL, "EmitError").is_ok_and(|class| error.is_instance(py, class))
+}
+
 /// The exception with its traceback, as Python code expects to find it.
 pub fn value_of<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
     let value = error.value(py);

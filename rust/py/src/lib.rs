@@ -1,7 +1,7 @@
 //! The door between Python and the core: the only code here that knows Python.
 //!
-//! A tuple's path in order: `base` (the user's `emit`) → `collector` (1, 6) → the core's emit, route, deliver, queue (2-4) →
-//! `bolt_loop` (5) → `collector` / `ack` → the core's ledger (7) → `service` → `spout_loop` (8).
+//! A tuple's path in order: `emit_call` (the user's `emit`) → `collector` (1) → the core's emit, route, deliver, queue (2-4) →
+//! `bolt_loop` (5) → `hand_over` (6) / `ack` → the core's ledger (7) → `service` → `spout_loop` (8).
 
 mod ack;
 mod affinity;
@@ -16,6 +16,7 @@ mod engine;
 mod errors;
 mod executor;
 mod fork;
+mod hand_over;
 mod held;
 mod home;
 mod keys;

@@ -356,6 +356,11 @@ impl Shared {
         }
     }
 
+    /// Whether `error` says no more than that the run was stopped under the call: the tuple stays unacked, nobody is told.
+    pub fn was_cut(&self, py: Python<'_>, error: &PyErr) -> bool {
+        self.is_stopping() && errors::is_emit_error(py, error)
+    }
+
     /// Tells the user about an exception of user code, with its traceback.
     pub fn user_error(&self, py: Python<'_>, task: TaskId, place: &str, error: &PyErr, note: &str) {
         let component = self.plan.task_component[task.index()].0;

@@ -106,6 +106,7 @@ impl SpoutTask {
         let own = shared.task(self.task.id);
         let began = shared.now_ns();
         own.in_user_since_ns.store(began, Ordering::Relaxed);
+        own.has_in_hand.store(true, Ordering::Release);
         let mut until_look = self.asks_per_look;
         let mut asked = 0_u32;
         let mut emitted = 0_u64;
@@ -155,7 +156,9 @@ impl SpoutTask {
             self.rest_ns = FIRST_REST_NS;
         }
         if let Some(error) = error {
-            self.raised(py, &error);
+            if !shared.was_cut(py, &error) {
+                self.raised(py, &error);
+            }
             return true;
         }
         has_emitted || self.task.cell.own().has_ended
@@ -310,6 +313,7 @@ impl SpoutTask {
             collector.flush(py);
         }
         collector.publish();
+        self.task.shared.task(self.task.id).has_in_hand.store(false, Ordering::Release);
     }
 
     fn step(&mut self, py: Python<'_>) -> bool {

@@ -174,10 +174,12 @@ impl Timer {
         Python::attach(|py| {
             let Some(cell) = lock(&task.cell).clone() else { return };
             // SAFETY: attached, on a Python with a GIL.
-            if let Some(mut collector) = unsafe { cell.borrow_from_timer(py) }
-                && (!collector.outbox.is_empty() || !collector.acks.is_empty())
-            {
+            let Some(mut collector) = (unsafe { cell.borrow_from_timer(py) }) else { return };
+            if !collector.outbox.is_empty() || !collector.acks.is_empty() {
                 collector.flush_some();
+            }
+            if self.shared.plan.component_of(collector.task).is_spout {
+                task.has_in_hand.store(!collector.outbox.is_empty(), Ordering::Release);
             }
         });
     }
@@ -238,7 +240,7 @@ impl Timer {
                 && task.pending.load(Ordering::Relaxed) >= self.shared.settings_of(id).max_pending
         };
         let at_limit = self.shared.tasks.iter().enumerate().any(is_full);
-        let calls: u64 = self.shared.tasks.iter().map(|t| t.calls.load(Ordering::Relaxed)).sum();
+        let calls = self.calls();
         match self.standstill {
             Some((since, seen)) if at_limit && seen == calls => {
                 if now - since < STANDSTILL_NS {
@@ -269,6 +271,20 @@ impl Timer {
         Python::attach(|py| self.shared.log(py, 30, &text));
     }
 
+    fn calls(&self) -> u64 {
+        self.shared.tasks.iter().map(|t| t.calls.load(Ordering::Acquire)).sum()
+    }
+
+    /// Whether a task has something in its hands: in a call, in a batch, or emitted and not handed over.
+    fn is_busy(&self) -> bool {
+        self.shared.tasks.iter().enumerate().any(|(index, t)| {
+            let is_spout = self.shared.plan.component_of(TaskId(index as u32)).is_spout; // May wait in a call for hours.
+            (!is_spout && t.in_user_since_ns.load(Ordering::Relaxed) != 0)
+                || t.has_in_hand.load(Ordering::Acquire)
+                || t.roots.try_lock().map_or(true, |roots| !roots.replayer.outbox.is_empty())
+        })
+    }
+
     /// Roots older than `audit_s`: who holds them? Those that nobody has in several rounds are lost, which is a bug of ours; they
     /// fail, so that they are replayed and do not pend for ever.
     fn audit(&mut self, now: u64) {
@@ -283,11 +299,7 @@ impl Timer {
             self.suspects.clear();
             return;
         }
-        let is_busy = self.shared.tasks.iter().any(|t| {
-            t.in_user_since_ns.load(Ordering::Relaxed) != 0
-                || t.has_in_hand.load(Ordering::Acquire)
-                || t.roots.try_lock().map_or(true, |roots| !roots.replayer.outbox.is_empty())
-        });
+        let (was_busy, calls) = (self.is_busy(), self.calls());
         let mut found: FxHashSet<(TaskId, AttemptId)> = FxHashSet::default();
         for task in &self.shared.tasks {
             task.queue.for_each(|e| found.extend(e.head.roots.as_slice().iter().map(|r| (r.task, r.attempt))));
@@ -295,8 +307,9 @@ impl Timer {
                 found.insert((r.task, r.attempt));
             });
         }
-        if is_busy {
-            return; // What an executor has in hand is not seen from here; ask again when nobody works.
+        if was_busy || self.is_busy() || self.calls() != calls {
+            self.suspects.clear(); // What an executor has in hand is not seen from here; the rounds must follow each other.
+            return;
         }
         let mut suspects = FxHashMap::default();
         for root in old.into_iter().filter(|root| !found.contains(root)) {

@@ -216,6 +216,9 @@ impl BoltTask {
     /// User code raised with a tuple in hand.
     #[cold]
     pub(super) fn raised(&mut self, py: Python<'_>, shared: &Arc<Shared>, error: &PyErr, in_hand: &InHand) {
+        if shared.was_cut(py, error) {
+            return;
+        }
         let is_reject = errors::is_reject(py, error);
         let reason = if is_reject { Reason::Rejected } else { Reason::Error };
         let text = if is_reject { error.value(py).to_string() } else { errors::text_of(py, error) };

@@ -131,13 +131,16 @@ impl BoltTask {
         let is_strict = self.task.spec.mode == Mode::Batch && name == "flush";
         self.task.cell.own().needs_anchors = is_strict;
         own.in_user_since_ns.store(shared.now_ns(), Ordering::Relaxed);
+        own.has_in_hand.store(true, Ordering::Release);
         let called =
             hook.bind(py).call0().and_then(|result| if result.is_none() { Ok(()) } else { self.follow(py, result) });
         own.in_user_since_ns.store(0, Ordering::Relaxed);
         self.task.cell.own().needs_anchors = self.task.spec.mode == Mode::Batch;
         self.calls += 1;
         own.calls.store(self.calls, Ordering::Relaxed);
-        if let Err(error) = called {
+        if let Err(error) = called
+            && !shared.was_cut(py, &error)
+        {
             shared.user_error(py, self.task.id, name, &error, "");
             self.obey_on_error(py, &error);
         }
@@ -152,6 +155,7 @@ impl BoltTask {
         let shared = Arc::clone(&self.task.shared);
         let own = shared.task(self.task.id);
         own.in_user_since_ns.store(shared.now_ns(), Ordering::Relaxed);
+        own.has_in_hand.store(true, Ordering::Release);
         let due = timer.bind(py).call0().and_then(|due| due.extract::<Option<f64>>());
         own.in_user_since_ns.store(0, Ordering::Relaxed);
         match due {

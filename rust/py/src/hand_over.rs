@@ -1,0 +1,121 @@
+//! Stages 3 and 6 of 8: what a task emitted goes to the queues, what it acked to the owners of the roots.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use rainband_core::deliver::Stopped;
+use rainband_core::ids::TaskId;
+use rainband_core::ledger::{Failure, Reason};
+
+use crate::collector::Collector;
+use crate::errors;
+use crate::stats::add;
+
+impl Collector {
+    /// Hands over all that was emitted, for an emit of user code; waits, detached, while targets are full.
+    ///
+    /// # Errors
+    /// The run was stopped: a call that emits without end would otherwise never notice.
+    #[cold]
+    #[inline(never)]
+    pub fn flush_emitted(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.flush(py);
+        if self.shared.is_stopping() {
+            return Err(errors::emit_error(py, format!("emit() of task {}: the run was stopped", self.task)));
+        }
+        Ok(())
+    }
+
+    /// Hands over all that was emitted; waits, detached, while targets are full. When the run is stopped what has no room is
+    /// counted and gone; its roots are not acked.
+    pub fn flush(&mut self, py: Python<'_>) {
+        loop {
+            let shared = &self.shared;
+            let result = self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue);
+            match result {
+                Ok(()) => return,
+                Err(Stopped::Full(task)) if shared.is_stopping() => self.discard(task),
+                Err(Stopped::Full(task)) => {
+                    self.apply_acks();
+                    if self.shared.task(task).queue.wait_for_room(&self.seat) {
+                        py.detach(|| self.seat.park(None));
+                    }
+                }
+                Err(Stopped::Closed(task)) => self.discard(task),
+                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
+            }
+        }
+    }
+
+    #[cold]
+    fn discard(&mut self, task: TaskId) {
+        let left = self.outbox.take(task);
+        add(&self.shared.run_stats.discarded_at_stop, left.len() as u64);
+        drop(left);
+    }
+
+    /// Hands over as much as there is room for, without waiting; for the timer, while the task's thread is in user code.
+    pub fn flush_some(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        for _ in 0..8 {
+            match self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue) {
+                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
+                _ => break,
+            }
+        }
+        self.publish();
+        self.apply_acks();
+    }
+
+    #[cold]
+    fn fail_loop(&mut self, task: TaskId) {
+        let left = self.outbox.take(task);
+        let to = self.shared.plan.component_of(task).name.clone();
+        for envelope in left {
+            let failure = Failure {
+                reason: Reason::LoopFull,
+                task: self.task,
+                error: format!("more than {} bytes wait on the back edge to {to:?}", self.loop_bytes).into(),
+                retry: true,
+            };
+            let roots = envelope.head.roots.as_slice();
+            self.shared.count_failed(self.task, Reason::LoopFull, roots.is_empty());
+            if roots.is_empty() {
+                add(&self.shared.run_stats.loop_dropped, 1);
+            }
+            self.shared.fail_roots(roots, &failure);
+        }
+    }
+
+    /// Tells the owners of the roots what was acked since the last call.
+    pub fn apply_acks(&mut self) {
+        let mut rest = self.acks.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let task = first.task;
+            let same = rest.iter().take_while(|(root, _)| root.task == task).count();
+            let (now, later) = rest.split_at(same);
+            self.shared.apply_acks(task, now);
+            rest = later;
+        }
+        self.acks.clear();
+    }
+
+    /// Notes the ack of the tuple in hand; XORs about one root that follow each other are merged.
+    #[inline(always)]
+    pub fn ack_current(&mut self) {
+        let acks = &mut self.acks;
+        self.in_hand.settle(|root, xor| match acks.last_mut() {
+            Some((last, sum)) if *last == root => *sum ^= xor,
+            _ => acks.push((root, xor)),
+        });
+    }
+
+    /// Brings the counters of the slice to where others read them.
+    pub fn publish(&mut self) {
+        let shared = self.shared.task(self.task);
+        add(&shared.stats.emitted, std::mem::take(&mut self.emitted));
+        add(&shared.stats.delivered, std::mem::take(&mut self.delivered));
+        shared.sent_inside.store(self.outbox.sent_inside(), Ordering::Release);
+    }
+}
