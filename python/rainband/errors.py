@@ -199,8 +199,8 @@ class EmitError(RainbandError):
     """A call of `emit`, `ack`, `fail` or `end` that cannot be right.
 
     Raised at the call: before `open` or `prepare`, from another thread than the task's, with the wrong number of
-    values, to an unknown stream, anchored to a tuple that was acked. Also once the run was stopped at once, so that a call
-    that emits without end comes to one; its tuple stays unacked.
+    values, to an unknown stream, anchored to a tuple that was acked. Also once the run was stopped at once, so that a
+    call that emits without end comes to one; its tuple stays unacked.
 
     Example:
         >>> from rainband import Bolt
