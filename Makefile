@@ -57,6 +57,7 @@ check-python: $(VENV)/.core $(VENV)/.check-tools ## Format, lints and types of t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict python tests
+	$(BIN)/mypy --strict topologies
 
 test-python: $(VENV)/.core $(VENV)/.check-tools ## Tests of the Python code, topologies, stub, schema and documents
 	$(BIN)/python -m pytest

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import aio
 from ._core import Tuple
+from .anatomy import mode_of
 from .binding import WHOLE_TUPLE
 from .checked import fingerprint
 from .errors import EmitError, Reject, TopologyError
@@ -140,7 +141,7 @@ class BoltHarness(Recorder):
         self._spec = bolt_spec(self.bolt, context, planned, clock=self.clock)
         self._auto_ack = self._spec.auto_ack
         self._async: aio.AsyncTask | None = None
-        if planned.mode == "async":
+        if mode_of(self.bolt) == "async":
             self._async = aio.install(
                 self._spec,
                 self.bolt,
@@ -238,7 +239,7 @@ class BoltHarness(Recorder):
     def emit(self, *values: Any, stream: str = "default", anchors: Any = _MISSING, task: int | None = None) -> None:
         """Not for tests: what the bolt's `emit` comes to."""
         if anchors is _MISSING:
-            if self._planned.mode == "batch" and self._in_hand is not None:
+            if self._spec.mode == "batch" and self._in_hand is not None:
                 raise EmitError(f"{self._planned.where}: emit() in process_batch() needs anchors=, the tuples it is of")
             anchors = () if self._in_hand is None else (self._in_hand,)
         elif isinstance(anchors, Tuple):

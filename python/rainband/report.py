@@ -131,6 +131,7 @@ class PendingRoot:
         id: the user's.
         attempt: 1 for the first.
         age_s: since its first emit.
+        comes_again: in the next run with the same `state_dir`, as its spout gave it a position.
     """
 
     component: str
@@ -138,6 +139,7 @@ class PendingRoot:
     id: Any
     attempt: int
     age_s: float
+    comes_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ class Report:
         topology: str,
         snapshot: Mapping[str, Any],
         *,
-        pending: Sequence[tuple[str, int, Any, int, float]] = (),
+        pending: Sequence[tuple[str, int, Any, int, float, bool]] = (),
         dead_letter_file: str | None = None,
         user_counters: Mapping[str, Mapping[str, int]] | None = None,
         notes: Sequence[str] = (),

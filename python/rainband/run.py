@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import Counter
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
@@ -33,7 +34,6 @@ from .signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
     from pathlib import Path
     from types import TracebackType
 
@@ -53,7 +53,7 @@ _STACK_GUARD = threading.Lock()  # threading.stack_size is one setting for the p
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
 _stuck: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # that did not return after their run was over
 
-Pending = tuple[str, int, object, int, float]  # component, task id, user id, attempt, age in seconds
+Pending = tuple[str, int, object, int, float, bool]  # component, task id, user id, attempt, age in s, has a position
 
 
 class EngineLike(Protocol):
@@ -325,7 +325,7 @@ class Run:
             pending=pending,
             dead_letter_file=str(runtime.letters.path) if runtime.letters.written else None,
             user_counters=runtime.user_counters(),
-            notes=_notes_on(pending, runtime.positioned, runtime.folder.path),
+            notes=_notes_on(pending, runtime.folder.path),
         )
 
     def _why_failed(self, report: Report) -> RunError | None:
@@ -398,12 +398,11 @@ def _new_engine(plan: CompiledPlan, runtime: Runtime) -> EngineLike:
     return engine
 
 
-def _notes_on(pending: Sequence[Pending], positioned: AbstractSet[str], folder: Path) -> list[str]:
-    """What becomes of pending roots after the end: that depends on whether their spout gives positions."""
+def _notes_on(pending: Sequence[Pending], folder: Path) -> list[str]:
+    """What becomes of pending roots after the end: that depends on whether their spout gave them positions."""
     notes = []
-    for name in dict.fromkeys(row[0] for row in pending):
-        count = sum(row[0] == name for row in pending)
-        if name in positioned:
+    for (name, has_position), count in Counter((row[0], row[5]) for row in pending).items():
+        if has_position:
             notes.append(f'spout "{name}": its {count} pending come again in a run with state_dir={str(folder)!r}')
         else:
             notes.append(f'"{name}" emits without positions: its {count} pending are gone with this run')
@@ -415,7 +414,7 @@ def _describe_pending(pending: list[Pending]) -> str:
         return "nothing is pending"
     rows = [
         f'spout "{name}" task {task} id {identity!r} (attempt {attempt}, {age_s:.1f} s old)'
-        for name, task, identity, attempt, age_s in pending[:_LISTED_PENDING]
+        for name, task, identity, attempt, age_s, _ in pending[:_LISTED_PENDING]
     ]
     if len(pending) > _LISTED_PENDING:
         rows.append(f"and {len(pending) - _LISTED_PENDING} more")

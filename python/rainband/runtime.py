@@ -14,7 +14,6 @@ set up (the program's business; the command line does it for itself).
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import threading
@@ -29,8 +28,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import batching
+from .anatomy import mode_of
 from .checked import Checker, Token
 from .component import BatchBolt, Bolt, Spout, TaskContext, overrides
+from .config import default_state_dir
 from .durable import DeadLetterFile, PositionStore, StateFolder
 from .errors import ConnectorError, RainbandError, StateError
 
@@ -86,14 +87,13 @@ class Runtime:
     def __init__(self, plan: CompiledPlan) -> None:
         self.plan = plan
         self.name = plan.name
-        self.positioned: set[str] = set()  # spouts that gave positions in this run
         self.lost_positions: StateError | None = None
         self.contexts: dict[int, TaskContext] = {}  # by task id; the report reads the counters
         self._log = logging.getLogger(f"rainband.{plan.name}")
         self._named_folder = plan.config["state_dir"]
         self._batching: set[int] = set()  # components whose tasks take batches; of a factory the plan does not know
         self._checker = Checker(plan.components)
-        self._use_folder(StateFolder(self._named_folder or _default_state_dir(plan.name)))
+        self._use_folder(StateFolder(self._named_folder or default_state_dir(plan.name, _run_name())))
         self._errors = _ErrorLog(plan.name)
         self._told: deque[tuple[BaseException, str]] = deque(maxlen=16)
 
@@ -145,7 +145,7 @@ class Runtime:
         spec = bolt_spec(instance, context, planned)
         if isinstance(instance, BatchBolt):
             self._batching.add(planned.index)
-        if planned.mode == "async" or _is_async(instance.process):
+        if mode_of(instance) == "async":
             from . import aio  # noqa: PLC0415 - asyncio costs every start of a program some 20 ms
 
             names = [component.name for component in self.plan.components]
@@ -196,7 +196,6 @@ class Runtime:
     def positions(self, items: list[tuple[int, int, object]]) -> None:
         """Keep what spout tasks have resolved so far; durable on return, raises if that is not possible."""
         named = [(self.plan.components[component], index, position) for component, index, position in items]
-        self.positioned.update(planned.name for planned, _, _ in named)
         try:
             self.store.save([(planned.name, index, planned.tasks, position) for planned, index, position in named])
         except StateError as error:
@@ -254,12 +253,8 @@ class Runtime:
         )
 
 
-def _default_state_dir(topology: str) -> Path:
-    """A new folder below the user's XDG state folder: rainband / topology / run."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if Path(state).is_absolute() else Path("~/.local/state")
-    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-    return base / "rainband" / topology / f"{started}-{os.getpid()}"
+def _run_name() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}"
 
 
 def _spout_spec(instance: Spout, context: TaskContext) -> TaskSpec:
@@ -306,10 +301,6 @@ def _settle(returned: object) -> object:
     from . import aio  # noqa: PLC0415 - as above
 
     return aio.settle(returned)
-
-
-def _is_async(process: object) -> bool:
-    return inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process)
 
 
 def _own_hook(instance: Spout | Bolt, name: str) -> Any:

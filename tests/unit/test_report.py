@@ -54,7 +54,7 @@ SNAPSHOT: dict[str, Any] = {
     "latency_ns": {"count": 3, "p50": 1_500_000, "p90": 2_000_000, "p99": 3_000_000, "max": 4_000_000},
     "counters": {"double_ack": 2, "late_ack": 0, "lost": 0},
 }
-PENDING: list[Any] = [("lines", 0, {1}, 2, 0.5)] + [("lines", 0, n, 1, 1.0) for n in range(7)]
+PENDING: list[Any] = [("lines", 0, {1}, 2, 0.5, False)] + [("lines", 0, n, 1, 1.0, False) for n in range(7)]
 
 
 def report() -> Report:
@@ -106,13 +106,15 @@ def test_json() -> None:
     found = json.loads(report().json())
     assert found["topology"] == "wordcount"
     assert found["components"]["count"]["failed"] == {"error": 16, "timeout": 1}
-    assert found["pending_roots"][0] == {"component": "lines", "task": 0, "id": "{1}", "attempt": 2, "age_s": 0.5}
+    row = {"component": "lines", "task": 0, "id": "{1}", "attempt": 2, "age_s": 0.5, "comes_again": False}
+    assert found["pending_roots"][0] == row
     assert (found["pending"], found["dead_letters"], found["balances"]) == (30, 50, True)
 
 
 def test_ids_of_users_are_not_copied() -> None:
     lock = threading.Lock()
-    made = Report.of("t", {"state": "stopped", "uptime_s": 1, "components": []}, pending=[("lines", 0, lock, 1, 0.5)])
+    snapshot = {"state": "stopped", "uptime_s": 1, "components": []}
+    made = Report.of("t", snapshot, pending=[("lines", 0, lock, 1, 0.5, False)])
     assert json.loads(made.json())["pending_roots"][0]["id"] == repr(lock)
 
 

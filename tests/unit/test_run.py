@@ -211,7 +211,7 @@ def test_stop_drains_and_waits(state: Path) -> None:
 def test_stop_now_leaves_what_is_pending_in_the_report(state: Path) -> None:
     engine = PlayedEngine()
     running = started(engine, state)
-    engine.left = [("lines", 0, 17, 2, 31.25)]
+    engine.left = [("lines", 0, 17, 2, 31.25, False)]
     report = running.stop(now=True)
     assert engine.calls == ["stop"]
     assert report.state == "stopped"
@@ -222,8 +222,7 @@ def test_stop_now_leaves_what_is_pending_in_the_report(state: Path) -> None:
 def test_pending_of_a_spout_with_positions_comes_again(state: Path) -> None:
     engine = PlayedEngine()
     running = started(engine, state)
-    running._runtime.positions([(0, 0, 5)])
-    engine.left = [("lines", 0, 17, 2, 31.25)]
+    engine.left = [("lines", 0, 17, 2, 31.25, True)]
     report = running.stop(now=True)
     assert report.notes == (f"spout \"lines\": its 1 pending come again in a run with state_dir='{state}'",)
 
@@ -231,7 +230,7 @@ def test_pending_of_a_spout_with_positions_comes_again(state: Path) -> None:
 def test_a_drain_that_runs_out_of_time_lists_what_is_pending(state: Path) -> None:
     engine = PlayedEngine(ends_on="stop")
     running = started(engine, state, drain_timeout_s=0.15)
-    engine.left = [("lines", 0, n, 2, 31.25) for n in range(12)]
+    engine.left = [("lines", 0, n, 2, 31.25, False) for n in range(12)]
     begun = time.monotonic()
     with pytest.raises(DrainError) as caught:
         running.stop()
@@ -310,7 +309,7 @@ def test_the_first_signal_drains(monkeypatch: pytest.MonkeyPatch, state: Path) -
 
 def test_the_second_signal_stops_at_once_and_raises(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
     engine = PlayedEngine(ends_on="stop")
-    engine.left = [("lines", 0, 17, 1, 0.5)]
+    engine.left = [("lines", 0, 17, 1, 0.5, False)]
     threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
     threading.Timer(0.4, os.kill, [os.getpid(), signal.SIGINT]).start()
     begun = time.monotonic()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use rainband_core::frontier::Ticket;
 use rainband_core::ids::{ComponentId, StreamId, TaskId};
 use rainband_core::plan::{ComponentSpec, Grouping, InputSpec, Plan, StreamSpec};
 use rainband_core::queue::{Queue, Wake};
@@ -129,18 +130,22 @@ impl Engine {
         snapshot::snapshot(py, &self.shared)
     }
 
-    /// The roots that are not resolved: (component, task id, user id, attempt, age in seconds).
+    /// The roots that are not resolved: (component, task id, user id, attempt, age in seconds, has a position).
     fn pending<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         let now = self.shared.now_ns();
         for (index, task) in self.shared.tasks.iter().enumerate() {
-            let rows: Vec<(Option<Py<PyAny>>, u32, u64)> = lock(&task.ledger)
+            let rows: Vec<(Option<Py<PyAny>>, u32, u64, bool)> = lock(&task.ledger)
                 .iter_pending()
-                .map(|(record, attempt, began)| (record.id.as_ref().map(|id| id.clone_ref(py)), attempt, began))
+                .map(|(record, attempt, began)| {
+                    let id = record.id.as_ref().map(|id| id.clone_ref(py));
+                    (id, attempt, began, record.ticket != Ticket::NONE)
+                })
                 .collect();
             let name = &self.shared.plan.component_of(TaskId(index as u32)).name;
-            for (id, attempt, began) in rows {
-                list.append((name, index, id, attempt, now.saturating_sub(began) as f64 / 1e9))?;
+            for (id, attempt, began, has_position) in rows {
+                let age_s = now.saturating_sub(began) as f64 / 1e9;
+                list.append((name, index, id, attempt, age_s, has_position))?;
             }
         }
         Ok(list)

@@ -167,12 +167,12 @@ impl Task {
         Ok(Self { id, shared: Arc::clone(shared), cell, spec, end: TaskEnd::new(&producers), is_open: false })
     }
 
-    /// Calls `open` or `prepare`; from then on the instance may emit and must be closed.
+    /// Calls `open` or `prepare`; from then on the instance may emit and must be closed. One that raises was not opened.
     pub fn open(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.is_open = true;
         if let Some(open) = &self.spec.open {
             open.call0(py)?;
         }
+        self.is_open = true;
         self.spec.attach(py, &self.cell)
     }
 
