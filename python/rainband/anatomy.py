@@ -116,9 +116,18 @@ class Anatomy:
             found += [
                 say.shadowed_method(where, self.name, m) for m in ENGINE_METHODS[self.kind] if _is_shadowed(made, m)
             ]
+            if self.cls is None and isinstance(made, Bolt) and not isinstance(made, BatchBolt):
+                found += _fields_of(made, where, self.name)
         if found:
             raise TopologyError(str(found[0]), found)
         return made  # type: ignore[no-any-return]
+
+
+def _fields_of(made: Bolt, where: str, name: str) -> list[Problem]:
+    """Of a bolt that was built by a callable: that its `process` wants fields, which nobody could bind before."""
+    parameters, _ = read(made.process, where)
+    wanted = [p.name for p in parameters.named if not p.optional and p.name != parameters.whole]
+    return [say.factory_fields(where, name, type(made).__name__, wanted)] if wanted else []
 
 
 def _is_shadowed(made: object, method: str) -> bool:

@@ -212,6 +212,17 @@ def factory_result(name: str, wanted: str, got: object) -> Text:
 
 
 @listed
+def factory_fields(name: str, built: str, parameters: list[str]) -> Text:
+    """A bolt that binds fields, built by a callable: its class was not known when fields were bound. Found when it is built."""
+    return Text(
+        f"{name} built a {built} whose process() takes {quoted(parameters)}",
+        "a process(tup), as the bolt's fields could not be bound before it was built",
+        "",
+        f"use partial({built}, …) in place of {name}",
+    )
+
+
+@listed
 def constructor_arguments(name: str, error: str, header: str, missing: list[str]) -> Text:
     """Arguments that the constructor or spout function does not take, or lacks."""
     arguments = ", ".join(f"{k}=…" for k in missing)

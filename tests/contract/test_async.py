@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rainband import Bolt, Reject, Spout, TaskContext, Topology, bolt
+from rainband import Bolt, Reject, Spout, TaskContext, Topology, Tuple, bolt
 
 
 class Numbers(Spout):
@@ -37,11 +37,13 @@ class Collect(Bolt):
         self.seen.append(n)
 
 
-def run(tmp_path: Path, component: Any, stop: int, *, tracked: bool = True, **config: Any) -> tuple[Any, list[Any]]:
+def run(
+    tmp_path: Path, component: Any, stop: int, *, tracked: bool = True, outputs: Any = None, **config: Any
+) -> tuple[Any, list[Any]]:
     seen: list[Any] = []
     made = Topology("t", config={"state_dir": str(tmp_path), "retry_backoff_s": 0.001, "max_attempts": 3})
     made.spout("numbers", partial(Numbers, stop, tracked=tracked))
-    made.bolt("work", component, inputs="numbers", config=config)
+    made.bolt("work", component, inputs="numbers", outputs=outputs, config=config)
     made.bolt("collect", partial(Collect, seen), inputs="work")
     return made.run(), seen
 
@@ -61,6 +63,22 @@ def test_many_are_in_flight(tmp_path: Path) -> None:
     assert report.components["numbers"].roots.acked == 64
     assert report.balances
     assert time.monotonic() - begun < 64 * 0.02 / 2
+
+
+def test_a_factory_may_build_one(tmp_path: Path) -> None:
+    """What a callable builds is not known before: whether it is `async` is seen then."""
+
+    class Doubles(Bolt):
+        async def process(self, tup: Tuple) -> AsyncIterator[int]:
+            await asyncio.sleep(0)
+            yield tup["n"]
+
+    def make() -> Doubles:
+        return Doubles()
+
+    report, seen = run(tmp_path, make, 10, outputs=["n"])
+    assert sorted(seen) == list(range(1, 11))
+    assert report.balances
 
 
 def test_concurrency_bounds_them(tmp_path: Path) -> None:

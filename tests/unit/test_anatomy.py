@@ -180,7 +180,7 @@ def test_the_bases_themselves() -> None:
 
 def test_a_factory_is_asked_for_each_task() -> None:
     class Step(Bolt):
-        def process(self, line: str) -> None: ...
+        def process(self, tup: Tuple) -> None: ...
 
     def make(kind: str = "plain") -> Step:
         return Step()

@@ -798,8 +798,8 @@ def test_text_of_every_mistake(name: str) -> None:
 
 
 def test_every_kind_of_mistake_has_a_case() -> None:
-    # factory_result can only be found when a component is built; see below.
-    assert {*CASES, "factory_result"} == set(CODES)
+    # Those of factories can only be found when a component is built; see below.
+    assert {*CASES, "factory_result", "factory_fields"} == set(CODES)
 
 
 def test_texts_are_of_one_style() -> None:
@@ -815,6 +815,20 @@ def test_factory_result() -> None:
     with pytest.raises(TopologyError) as caught:
         plan.components[0].build(TaskContext(topology="t", component="s"))
     assert str(caught.value) == 'spout "s": <lambda> built something else; expected an instance of Spout, got 5'
+
+
+def test_factory_whose_bolt_wants_fields() -> None:
+    class Step(Bolt):
+        def process(self, word: str, n: int, tup: Tuple, again: bool = False) -> None: ...
+
+    topology = with_spout(Lines)
+    topology.bolt("step", lambda: Step(), inputs="s", outputs=["n"])  # noqa: PLW0108 - a factory, not the class
+    with pytest.raises(TopologyError) as caught:
+        compile_plan(topology).components[1].build(TaskContext(topology="t", component="step"))
+    assert str(caught.value) == (
+        'bolt "step": <lambda> built a Step whose process() takes "word" and "n"; expected a process(tup), as the '
+        "bolt's fields could not be bound before it was built; use partial(Step, …) in place of <lambda>"
+    )
 
 
 def test_attribute_set_in_the_constructor_that_hides_the_engine() -> None:

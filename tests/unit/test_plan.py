@@ -151,8 +151,11 @@ def test_modes() -> None:
     @bolt
     async def function(word: str) -> None: ...
 
-    def factory() -> Async:
-        return Async()
+    class AsyncWhole(Bolt):
+        async def process(self, tup: Tuple) -> None: ...
+
+    def factory() -> AsyncWhole:
+        return AsyncWhole()
 
     topology = wordcount()
     components: list[Any] = [Async, Generator, AsyncTick, Batch, function, Count]
@@ -166,14 +169,17 @@ def test_modes() -> None:
 
 
 def test_factories_take_the_whole_tuple() -> None:
-    def make() -> Count:
-        return Count()
+    class Whole(Bolt):
+        def process(self, tup: Tuple) -> None: ...
+
+    def make() -> Whole:
+        return Whole()
 
     topology = wordcount()
     topology.bolt("made", make, inputs="split", outputs=["x"])
     made = compile_plan(topology).component("made")
     assert made.bindings == {(1, "default"): Binding((-1,))}
-    assert isinstance(made.build(CONTEXT), Count)
+    assert isinstance(made.build(CONTEXT), Whole)
 
 
 def test_the_plan_does_not_change_with_the_topology() -> None:
