@@ -213,7 +213,7 @@ def factory_result(name: str, wanted: str, got: object) -> Text:
 
 @listed
 def factory_fields(name: str, built: str, parameters: list[str]) -> Text:
-    """A bolt that binds fields, built by a callable: its class was not known when fields were bound. Found when it is built."""
+    """A bolt built by a callable that wants fields, which are bound before it is built. Found when it is built."""
     return Text(
         f"{name} built a {built} whose process() takes {quoted(parameters)}",
         "a process(tup), as the bolt's fields could not be bound before it was built",

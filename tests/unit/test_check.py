@@ -826,7 +826,7 @@ def test_factory_whose_bolt_wants_fields() -> None:
     with pytest.raises(TopologyError) as caught:
         compile_plan(topology).components[1].build(TaskContext(topology="t", component="step"))
     assert str(caught.value) == (
-        'bolt "step": <lambda> built a Step whose process() takes "word" and "n"; expected a process(tup), as the '
+        'bolt "step": <lambda> built a Step whose process() takes "word", "n"; expected a process(tup), as the '
         "bolt's fields could not be bound before it was built; use partial(Step, …) in place of <lambda>"
     )
 
