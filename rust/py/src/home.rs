@@ -13,7 +13,8 @@ const HOMELESS_NS: (u64, u64) = (60_000_000, 1_000_000_000);
 /// What the timer remembers about the home core.
 #[derive(Default)]
 pub struct HomeWatch {
-    delays: Vec<u64>,
+    /// Of each executor, in ns: how long it stood in line for a core, and behind those that it woke itself.
+    waits: Vec<(u64, u64)>,
     looked_ns: u64,
     passes: u64,
     homeless_ns: u64,
@@ -32,14 +33,19 @@ impl HomeWatch {
         }
         self.passes = passes;
         let tids: Vec<libc::pid_t> = turns.places.iter().filter_map(|p| p.thread.get().map(|t| t.1)).collect();
-        let delays: Vec<u64> = tids.iter().map(|tid| affinity::run_delay_ns(*tid)).collect();
-        let before = std::mem::replace(&mut self.delays, delays);
+        let waits = turns.places.iter().filter_map(|place| {
+            let delay = affinity::run_delay_ns(place.thread.get()?.1);
+            Some((delay, place.yielded_ns.load(Ordering::Relaxed)))
+        });
+        let before = std::mem::replace(&mut self.waits, waits.collect());
         let span = now - std::mem::replace(&mut self.looked_ns, now);
-        if home == ANYWHERE || span == now || before.len() != self.delays.len() {
+        if home == ANYWHERE || span == now || before.len() != self.waits.len() {
             return;
         }
         affinity::free_strangers(home, &tids);
-        let waited: u64 = self.delays.iter().zip(&before).map(|(now, before)| now.saturating_sub(*before)).sum();
+        let behind_others =
+            |(now, before): (&(u64, u64), &(u64, u64))| now.0.saturating_sub(before.0).saturating_sub(now.1 - before.1);
+        let waited: u64 = self.waits.iter().zip(&before).map(behind_others).sum();
         if (waited as f64) < CROWDED * span as f64 {
             self.homeless_ns = 0;
             return;

@@ -64,6 +64,8 @@ pub(crate) struct Place {
     /// The core it is restricted to, or `ANYWHERE`.
     pub(crate) core: AtomicI32,
     is_free: AtomicBool,
+    /// How long it stood in line, in ns, behind those that it woke itself: the kernel runs them at once in its place.
+    pub(crate) yielded_ns: AtomicU64,
     /// A file descriptor to write to at each ring, for loops that wait in a way of their own; negative for none.
     bell_fd: AtomicI32,
 }
@@ -111,6 +113,7 @@ impl Turns {
             granted: AtomicBool::new(false),
             core: AtomicI32::new(ANYWHERE),
             is_free: AtomicBool::new(!takes_turns),
+            yielded_ns: AtomicU64::new(0),
             bell_fd: AtomicI32::new(-1),
         };
         Arc::new(Self {
@@ -284,7 +287,10 @@ impl Seat {
         let next = self.turns.next_holder(&mut inner);
         drop(inner);
         if let Some(next) = next {
+            let before = Instant::now();
             self.turns.grant(next);
+            let took = before.elapsed().as_nanos() as u64;
+            self.turns.places[self.id as usize].yielded_ns.fetch_add(took, Ordering::Relaxed);
         }
     }
 
