@@ -235,6 +235,27 @@ impl<P, W: Wake> Queue<P, W> {
         lock(&self.inner).entries.pop_front()
     }
 
+    /// The next batch, for a consumer that is through with the last one: `batch`, empty now, is given back to be reused. Returns
+    /// `false`, leaving everything, if a signal or nothing is at the front.
+    pub fn next_batch(&self, batch: &mut Vec<Envelope<P>>) -> bool {
+        debug_assert!(batch.is_empty());
+        let mut inner = lock(&self.inner);
+        if !matches!(inner.entries.front(), Some(Entry::Batch(_))) {
+            return false;
+        }
+        if let Some(Entry::Batch(next)) = inner.entries.pop_front() {
+            let spare = std::mem::replace(batch, next);
+            self.keep_spare(&mut inner, spare);
+        }
+        true
+    }
+
+    fn keep_spare(&self, inner: &mut Inner<P, W>, spare: Vec<Envelope<P>>) {
+        if inner.spare.len() <= self.capacity / BATCH {
+            inner.spare.push(spare);
+        }
+    }
+
     /// The signal at the front, if there is one: for a consumer that takes tuples at its own pace.
     pub fn pop_signal(&self) -> Option<Signal> {
         let mut inner = lock(&self.inner);
@@ -257,9 +278,7 @@ impl<P, W: Wake> Queue<P, W> {
         inner.loop_bytes -= loop_bytes;
         if let Some(spare) = spare {
             debug_assert!(spare.is_empty());
-            if inner.spare.len() < 8 {
-                inner.spare.push(spare);
-            }
+            self.keep_spare(&mut inner, spare);
         }
         self.note_room(&inner);
         if inner.waiting.is_empty() || !self.has_room(&inner) || planted(Fault::RoomNotTold) {

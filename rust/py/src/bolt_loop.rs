@@ -2,7 +2,8 @@
 //!
 //! A round of a task: ticks that are due, up to a batch of tuples, then what was emitted and acked is handed over. A batch is
 //! cut when it has taken [`CUT_NS`], so that no output or ack waits longer than the call in progress and little more, and a
-//! slow task does not hoard work that others could do. The clock is read every few calls, as many as fit in that time.
+//! slow task does not hoard work that others could do. The clock is read every few calls, as many as fit in that time; when they
+//! suddenly take long the timer says so (`wants_cut`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -130,15 +131,16 @@ impl BoltTask {
         worked
     }
 
-    /// Works on the batch until it is empty or cut.
+    /// Works on the batch, and on the next ones, until there is none or it is cut.
     fn work(&mut self, py: Python<'_>, began_ns: u64) {
         let shared = Arc::clone(&self.task.shared);
         let own = shared.task(self.task.id);
         own.in_user_since_ns.store(began_ns, Ordering::Relaxed);
+        own.wants_cut.store(false, Ordering::Relaxed);
         let mut until_look = self.calls_per_look;
         let mut batch = std::mem::take(&mut self.batch);
         let mut at = self.worked;
-        let first = at;
+        let mut calls = 0;
         while at < batch.len() {
             if let Some(next) = batch.get(at + 1) {
                 prefetch(next.payload.0.as_ptr());
@@ -148,19 +150,22 @@ impl BoltTask {
                 fork::end_child();
             }
             at += 1;
+            calls += 1;
             until_look -= 1;
+            let mut is_cut = own.wants_cut.load(Ordering::Relaxed);
             if until_look == 0 {
-                own.calls.store(self.calls + (at - first) as u64, Ordering::Relaxed);
-                if at == batch.len() || shared.now_ns() - began_ns > CUT_NS || shared.is_stopping() {
-                    break;
-                }
+                own.calls.store(self.calls + calls, Ordering::Relaxed);
+                is_cut |= shared.now_ns() - began_ns > CUT_NS || shared.is_stopping();
                 until_look = self.calls_per_look;
             }
-        }
-        let calls = (at - first) as u64;
-        if at == batch.len() {
-            batch.drain(..).for_each(|envelope| drop(envelope.payload.0.into_bound(py)));
-            at = 0;
+            if at == batch.len() {
+                batch.drain(..).for_each(|envelope| drop(envelope.payload.0.into_bound(py)));
+                at = 0;
+                is_cut = is_cut || !own.queue.next_batch(&mut batch);
+            }
+            if is_cut {
+                break;
+            }
         }
         self.batch = batch;
         self.worked = at;

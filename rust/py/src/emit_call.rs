@@ -108,7 +108,7 @@ fn payload_of(
         if width == 1 {
             let value = Bound::from_borrowed_ptr(py, values[0]);
             let bytes = size_of_value(&value);
-            if !collector.warned_single_list {
+            if is_list_or_tuple(&value) && !collector.warned_single_list {
                 hint_single_list(py, collector, &value);
             }
             return Ok((Payload(value.unbind()), bytes));
@@ -127,13 +127,15 @@ fn payload_of(
     }
 }
 
-#[inline]
-fn hint_single_list(py: Python<'_>, collector: &mut Collector, value: &Bound<'_, PyAny>) {
+#[inline(always)]
+fn is_list_or_tuple(value: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a live object; only its type pointer is compared.
     let kind = unsafe { ffi::Py_TYPE(value.as_ptr()) };
-    if kind != &raw mut ffi::PyList_Type && kind != &raw mut ffi::PyTuple_Type {
-        return;
-    }
+    kind == &raw mut ffi::PyList_Type || kind == &raw mut ffi::PyTuple_Type
+}
+
+#[cold]
+fn hint_single_list(py: Python<'_>, collector: &mut Collector, value: &Bound<'_, PyAny>) {
     collector.warned_single_list = true;
     let component = &collector.shared.plan.components[collector.component.index()].name;
     let text = format!(

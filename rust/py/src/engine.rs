@@ -267,6 +267,7 @@ fn new_task(plan: &Plan, configs: &[ComponentSettings], turns: &Arc<Turns>, run_
         in_user_since_ns: AtomicU64::new(0),
         calls: AtomicU64::new(0),
         has_in_hand: AtomicBool::new(false),
+        wants_cut: AtomicBool::new(false),
         timed_out: std::sync::Mutex::default(),
         wants_restart: std::sync::Mutex::default(),
         cell: std::sync::Mutex::default(),

@@ -10,12 +10,19 @@ const CROWDED: f64 = 0.15;
 /// How long the kernel places the executors after that, at first and at most; it doubles while nothing gets better.
 const HOMELESS_NS: (u64, u64) = (60_000_000, 1_000_000_000);
 
+/// Fewer hand-overs between two looks than these, and nobody waits for the core.
+const FEW_PASSES: u64 = 40;
+/// Idle executors may still have started something: a call may last long.
+const STRANGERS_NS: u64 = 250_000_000;
+
 /// What the timer remembers about the home core.
 #[derive(Default)]
 pub struct HomeWatch {
     /// Of each executor, in ns: how long it stood in line for a core, and behind those that it woke itself.
     waits: Vec<(u64, u64)>,
     looked_ns: u64,
+    /// When to look for threads that inherited the core at the latest.
+    strangers_ns: u64,
     passes: u64,
     homeless_ns: u64,
 }
@@ -26,11 +33,12 @@ impl HomeWatch {
         let home = turns.home.load(Ordering::Relaxed);
         let passes = turns.passes.load(Ordering::Relaxed);
         let now = turns.now_ns();
-        if !turns.pins || passes == self.passes {
+        let is_idle = passes - self.passes < FEW_PASSES;
+        if !turns.pins || (is_idle && now < self.strangers_ns) {
             self.looked_ns = 0;
-            self.passes = passes;
             return;
         }
+        self.strangers_ns = now + STRANGERS_NS;
         self.passes = passes;
         let tids: Vec<libc::pid_t> = turns.places.iter().filter_map(|p| p.thread.get().map(|t| t.1)).collect();
         let waits = turns.places.iter().filter_map(|place| {
@@ -39,10 +47,12 @@ impl HomeWatch {
         });
         let before = std::mem::replace(&mut self.waits, waits.collect());
         let span = now - std::mem::replace(&mut self.looked_ns, now);
+        if home != ANYWHERE {
+            affinity::free_strangers(home, &tids);
+        }
         if home == ANYWHERE || span == now || before.len() != self.waits.len() {
             return;
         }
-        affinity::free_strangers(home, &tids);
         let behind_others =
             |(now, before): (&(u64, u64), &(u64, u64))| now.0.saturating_sub(before.0).saturating_sub(now.1 - before.1);
         let waited: u64 = self.waits.iter().zip(&before).map(behind_others).sum();

@@ -41,17 +41,25 @@ pub struct Checked {
 }
 
 /// Roughly how many bytes `object` holds: its own block, plus `nbytes` of arrays. Not what it refers to.
-#[inline]
+#[inline(always)]
 pub fn size_of_value(object: &Bound<'_, PyAny>) -> u32 {
     let pointer = object.as_ptr();
     // SAFETY: `pointer` is a live object; the type is compared before type-specific fields are read.
     unsafe {
-        let kind = ffi::Py_TYPE(pointer);
-        if kind == &raw mut ffi::PyUnicode_Type {
+        if ffi::Py_TYPE(pointer) == &raw mut ffi::PyUnicode_Type {
             // Exact for ASCII, up to 4 times too low beyond it.
             let length = (*pointer.cast::<ffi::PyASCIIObject>()).length;
             return 49 + length.clamp(0, 0x3fff_ffff) as u32;
         }
+    }
+    size_of_other(object)
+}
+
+fn size_of_other(object: &Bound<'_, PyAny>) -> u32 {
+    let pointer = object.as_ptr();
+    // SAFETY: as above.
+    unsafe {
+        let kind = ffi::Py_TYPE(pointer);
         if kind == &raw mut ffi::PyLong_Type || kind == &raw mut ffi::PyFloat_Type {
             return 28;
         }

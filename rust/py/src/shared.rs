@@ -4,7 +4,7 @@
 //! lock is held while Python is called or a Python object is dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
@@ -89,6 +89,8 @@ pub struct TaskShared {
     pub calls: AtomicU64,
     /// The task's loop has tuples in hand that no queue knows of: a batch that was cut, an outbox that found no room.
     pub has_in_hand: AtomicBool,
+    /// Its call has lasted long: what earlier calls emitted and acked is to be handed over as soon as this one returns.
+    pub wants_cut: AtomicBool,
     /// Held tuples (weak references) that timed out, for the loop to cancel what works on them.
     pub timed_out: Mutex<Vec<Py<PyAny>>>,
     /// What an async call raised, where `on_error` asks for a fresh instance.
@@ -121,6 +123,8 @@ pub struct Shared {
     pub latency: Histogram,
     pub status: Mutex<Status>,
     pub status_changed: Condvar,
+    /// The timer's thread, to be woken when the last executor goes.
+    pub timer: OnceLock<std::thread::Thread>,
     /// The objects of custom groupings, by stream and subscriber.
     pub custom: FxHashMap<(StreamId, ComponentId), Py<PyAny>>,
     /// Names for the tuples of each stream.
@@ -162,6 +166,7 @@ impl Shared {
             latency: Histogram::default(),
             status: Mutex::new(Status { threads_left: executors, is_over: false, unready: executors, error: None }),
             status_changed: Condvar::new(),
+            timer: OnceLock::new(),
             custom,
             names,
             run_key,
@@ -313,7 +318,11 @@ impl Shared {
 
     /// An executor's thread is over.
     pub fn note_gone(&self) {
-        lock(&self.status).threads_left -= 1;
+        let mut status = lock(&self.status);
+        status.threads_left -= 1;
+        if let (0, Some(timer)) = (status.threads_left, self.timer.get()) {
+            timer.unpark();
+        }
     }
 
     /// The timer has done its last; called by its thread after all executors are gone.

@@ -1,7 +1,7 @@
 //! Stage 8 of 8, and the source of all: asks a spout for tuples while it may emit, and tells it what became of them.
 //!
 //! A spout is asked while fewer than `max_pending` of its roots are unresolved, the topology is active and it has not ended. When
-//! a call emits nothing the loop rests, 50 µs at first and twice as long each time up to 4 ms, or until something about its roots
+//! a call emits nothing the loop rests, 50 µs at first and a quarter longer each time up to 5 ms, or until something about its roots
 //! happens or the spout's helper thread calls the waker.
 
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::service::{self, Verdict};
 use crate::settings::OnError;
 use crate::shared::{Shared, State, lock};
 use crate::task::Task;
-use crate::turn::{SLICE, Seat};
+use crate::turn::Seat;
 
 const FIRST_REST_NS: u64 = 50_000;
-const LONGEST_REST_NS: u64 = 4_000_000;
+const LONGEST_REST_NS: u64 = 5_000_000;
 /// What was emitted is handed over after this time at the latest.
 const CUT_NS: u64 = 100_000;
 
@@ -107,6 +107,7 @@ impl SpoutTask {
         let began = shared.now_ns();
         own.in_user_since_ns.store(began, Ordering::Relaxed);
         own.has_in_hand.store(true, Ordering::Release);
+        own.wants_cut.store(false, Ordering::Relaxed);
         let mut until_look = self.asks_per_look;
         let mut asked = 0_u32;
         let mut emitted = 0_u64;
@@ -136,7 +137,7 @@ impl SpoutTask {
             }
             emitted = now_emitted;
             until_look -= 1;
-            if until_look == 0 {
+            if until_look == 0 || own.wants_cut.load(Ordering::Relaxed) {
                 let now = shared.now_ns();
                 self.task.cell.own().now_ns = now;
                 if now - began > CUT_NS || shared.is_stopping() {
@@ -355,7 +356,7 @@ impl SpoutTask {
             at = earliest(at, restart.max(now + 1_000_000));
         } else if self.may_ask() {
             at = earliest(at, now + self.rest_ns);
-            self.rest_ns = (self.rest_ns * 2).min(LONGEST_REST_NS);
+            self.rest_ns = (self.rest_ns * 5 / 4).min(LONGEST_REST_NS);
         }
         at
     }
@@ -377,7 +378,7 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [Spout
         }
         if worked {
             if seat.is_wanted() {
-                if shared.now_ns() - slice_began > SLICE.as_nanos() as u64 {
+                if shared.now_ns() - slice_began > CUT_NS {
                     py.detach(|| seat.pass());
                     slice_began = shared.now_ns();
                 }

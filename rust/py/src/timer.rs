@@ -1,7 +1,7 @@
 //! The timer thread: everything that must happen although an executor is inside user code. It takes turns away from stuck calls,
 //! serves the roots of spouts that block, times out what is held, bounds a single call, counts cycles, stores positions, and
-//! audits old roots. It looks every millisecond while executors wait for each other, else every 5 ms, and attaches only when
-//! there is something to do in Python.
+//! audits old roots. It looks every millisecond while executors wait for each other, more and more seldom while they do little,
+//! and attaches only when there is something to do in Python.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,8 +20,14 @@ use crate::service;
 use crate::shared::{Shared, State, lock};
 use crate::stats::add;
 
-const BUSY: Duration = Duration::from_millis(1);
-const QUIET: Duration = Duration::from_millis(5);
+/// The naps of the timer: while somebody is ready and does not have the turn, while turns are passed on, and at most.
+const NAP_READY: Duration = Duration::from_millis(1);
+const NAP_BUSY: Duration = Duration::from_millis(2);
+const NAP_IDLE: Duration = Duration::from_millis(10);
+/// More hand-overs in a nap than the polls of idle spouts come to.
+const BUSY_PASSES: u64 = 8;
+/// A call that has lasted this long is no short one: the loop looks up when it returns.
+const LONG_CALL_NS: u64 = 1_000_000;
 /// A spout inside one call for longer is served by the timer.
 const BLOCKED_NS: u64 = 5_000_000;
 const HOME_EVERY_NS: u64 = 40_000_000;
@@ -74,10 +80,18 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>) {
         shared: Arc::clone(shared),
     };
     py.detach(|| {
+        let _ = shared.timer.set(std::thread::current());
         let mut passes = 0;
+        let mut nap = NAP_BUSY;
         while lock(&timer.shared.status).threads_left > 0 {
-            std::thread::sleep(if timer.shared.turns.is_busy() { BUSY } else { QUIET });
-            passes = timer.shared.turns.retake(passes);
+            std::thread::park_timeout(nap);
+            let before = passes;
+            passes = timer.shared.turns.retake(before);
+            nap = match passes - before {
+                _ if timer.shared.turns.is_busy() => NAP_READY,
+                BUSY_PASSES.. => NAP_BUSY,
+                _ => (nap * 2).min(NAP_IDLE),
+            };
             timer.look();
         }
     });
@@ -96,6 +110,12 @@ impl Timer {
             self.home.look(&self.shared.turns);
         }
         self.count_cycles();
+        for task in &self.shared.tasks {
+            let since = task.in_user_since_ns.load(Ordering::Relaxed);
+            if since != 0 && now.saturating_sub(since) > LONG_CALL_NS {
+                task.wants_cut.store(true, Ordering::Relaxed);
+            }
+        }
         self.serve_blocked(now);
         if now >= self.positions_at_ns {
             self.positions_at_ns = now + POSITIONS_EVERY_NS;
