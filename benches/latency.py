@@ -46,7 +46,7 @@ class Due(Spout):
             self.end()
 
     def ack(self, n):
-        self.latencies.append(time.perf_counter() - self.start - n * self.interval)
+        self.latencies.append(time.perf_counter() - self.start - (n + 1) * self.interval)  # tuple 0 is due after one
 
 
 class AtOnce(Due):

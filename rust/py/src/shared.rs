@@ -4,7 +4,7 @@
 //! lock is held while Python is called or a Python object is dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
@@ -123,8 +123,6 @@ pub struct Shared {
     pub latency: Histogram,
     pub status: Mutex<Status>,
     pub status_changed: Condvar,
-    /// The timer's thread, to be woken when the last executor goes.
-    pub timer: OnceLock<std::thread::Thread>,
     /// The objects of custom groupings, by stream and subscriber.
     pub custom: FxHashMap<(StreamId, ComponentId), Py<PyAny>>,
     /// Names for the tuples of each stream.
@@ -166,7 +164,6 @@ impl Shared {
             latency: Histogram::default(),
             status: Mutex::new(Status { threads_left: executors, is_over: false, unready: executors, error: None }),
             status_changed: Condvar::new(),
-            timer: OnceLock::new(),
             custom,
             names,
             run_key,
@@ -320,8 +317,8 @@ impl Shared {
     pub fn note_gone(&self) {
         let mut status = lock(&self.status);
         status.threads_left -= 1;
-        if let (0, Some(timer)) = (status.threads_left, self.timer.get()) {
-            timer.unpark();
+        if status.threads_left == 0 {
+            self.turns.wake_timer();
         }
     }
 

@@ -23,7 +23,7 @@ use crate::stats::add;
 /// The naps of the timer: while somebody is ready and does not have the turn, while turns are passed on, and at most.
 const NAP_READY: Duration = Duration::from_millis(1);
 const NAP_BUSY: Duration = Duration::from_millis(2);
-const NAP_IDLE: Duration = Duration::from_millis(10);
+const NAP_IDLE: Duration = Duration::from_millis(20);
 /// More hand-overs in a nap than the polls of idle spouts come to.
 const BUSY_PASSES: u64 = 8;
 /// A call that has lasted this long is no short one: the loop looks up when it returns.
@@ -80,11 +80,10 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>) {
         shared: Arc::clone(shared),
     };
     py.detach(|| {
-        let _ = shared.timer.set(std::thread::current());
         let mut passes = 0;
         let mut nap = NAP_BUSY;
         while lock(&timer.shared.status).threads_left > 0 {
-            std::thread::park_timeout(nap);
+            timer.shared.turns.nap(nap, nap > NAP_BUSY);
             let before = passes;
             passes = timer.shared.turns.retake(before);
             nap = match passes - before {

@@ -85,6 +85,9 @@ pub struct Turns {
     pub(crate) home_from_ns: AtomicU64,
     started: Instant,
     pub(crate) pins: bool,
+    /// The timer's thread, and whether it naps for long.
+    timer: OnceLock<Thread>,
+    timer_naps: AtomicBool,
 }
 
 /// One executor's place among the turns; the waker of everything it waits for.
@@ -131,6 +134,8 @@ impl Turns {
             home_from_ns: AtomicU64::new(0),
             started: Instant::now(),
             pins: takes_turns && affinity::is_available(),
+            timer: OnceLock::new(),
+            timer_naps: AtomicBool::new(false),
         })
     }
 
@@ -171,9 +176,17 @@ impl Turns {
             drop(inner);
             self.grant(id);
         } else {
-            inner.seats[id as usize].phase = Phase::Ready;
-            inner.ready.push_back(id);
-            self.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+            self.stand_in_line(&mut inner, id);
+        }
+    }
+
+    /// `id` waits for the turn that another has. The timer must not sleep on: that one may be stuck.
+    fn stand_in_line(&self, inner: &mut Inner, id: u32) {
+        inner.seats[id as usize].phase = Phase::Ready;
+        inner.ready.push_back(id);
+        self.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+        if self.timer_naps.load(Ordering::Relaxed) && self.timer_naps.swap(false, Ordering::Relaxed) {
+            self.wake_timer();
         }
     }
 
@@ -231,9 +244,24 @@ impl Turns {
         self.passes.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody has the turn, so that the timer should look often.
+    /// Whether somebody waits for the turn, so that the timer should look often.
     pub fn is_busy(&self) -> bool {
         self.has_gil && self.ready.load(Ordering::Relaxed) > 0
+    }
+
+    /// Called by the timer: sleeps for `nap`, or until it is woken: when `is_long`, also because somebody waits for the turn.
+    pub fn nap(&self, nap: Duration, is_long: bool) {
+        let _ = self.timer.set(std::thread::current());
+        self.timer_naps.store(is_long && !self.is_busy(), Ordering::Relaxed);
+        std::thread::park_timeout(nap);
+        self.timer_naps.store(false, Ordering::Relaxed);
+    }
+
+    /// Wakes the timer.
+    pub fn wake_timer(&self) {
+        if let Some(timer) = self.timer.get() {
+            timer.unpark();
+        }
     }
 }
 
@@ -325,9 +353,7 @@ impl Seat {
             self.settle();
             return;
         }
-        inner.seats[self.id as usize].phase = Phase::Ready;
-        inner.ready.push_back(self.id);
-        turns.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+        turns.stand_in_line(&mut inner, self.id);
         drop(inner);
         self.wait_granted();
     }
@@ -415,9 +441,7 @@ impl Seat {
                 self.settle();
                 return;
             }
-            inner.seats[self.id as usize].phase = Phase::Ready;
-            inner.ready.push_back(self.id);
-            turns.ready.store(inner.ready.len() as u32, Ordering::Relaxed);
+            turns.stand_in_line(&mut inner, self.id);
             drop(inner);
             self.wait_granted();
             return;
