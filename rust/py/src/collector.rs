@@ -2,26 +2,25 @@
 //! `TaskCell` checks that, and that nobody comes in twice.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use rainband_core::deliver::{Anchors, Emission, Outbox};
 use rainband_core::emit::{EdgeIds, InHand, join_heads, mix};
-use rainband_core::frontier::Ticket;
-use rainband_core::ids::{ComponentId, EdgeId, Incarnation, RootRef, StreamId, TaskId};
+use rainband_core::ids::{ComponentId, EdgeId, RootRef, StreamId, TaskId};
 use rainband_core::key::KeyBytes;
 use rainband_core::route::Router;
-use rainband_core::tuple::{Head, Roots};
+use rainband_core::tuple::Head;
 
 use crate::choose::{Ask, Refused, is_plain_key, shuffled};
 use crate::errors;
 use crate::held::HeldKey;
 use crate::keys::{self};
 use crate::payload::{Checked, Payload};
-use crate::roots::{NO_TASK, Record};
 use crate::shared::{Shared, lock};
 use crate::stats::add;
 use crate::turn::Seat;
+
+mod root;
 
 /// One output stream as the collector needs it.
 pub struct StreamOut {
@@ -65,12 +64,18 @@ pub enum How<'a> {
 }
 
 /// What became of an emission by the short way.
-pub enum Straight {
+pub enum Straight<T> {
     Sent,
     /// Sent, and the buffer is full: call [`Collector::flush_emitted`].
     SentLast,
-    /// It is a case for [`Collector::emit`].
-    Not(Payload),
+    /// It is a case for [`Collector::emit`], with the payload and whatever came with it.
+    Not(Payload, T),
+}
+
+impl<T> Straight<T> {
+    fn sent(wants_flush: bool) -> Self {
+        if wants_flush { Straight::SentLast } else { Straight::Sent }
+    }
 }
 
 /// What a task emits and acks through.
@@ -167,22 +172,19 @@ impl Collector {
     /// Emits `payload` on the stream `default` anchored to the tuple in hand, if that tuple has one possible target; the rule in a
     /// pipeline, and so free of everything that other cases need. Gives the payload back if they do.
     #[inline(always)]
-    pub fn emit_straight(&mut self, payload: Payload, bytes: u32) -> Straight {
-        let Some((target, needs_key)) = self.straight else { return Straight::Not(payload) };
+    pub fn emit_straight(&mut self, payload: Payload, bytes: u32) -> Straight<()> {
+        let Some((target, needs_key)) = self.straight else { return Straight::Not(payload, ()) };
         if !matches!(self.current, Current::Mine) || self.is_finishing {
-            return Straight::Not(payload);
+            return Straight::Not(payload, ());
         }
         if needs_key && !is_plain_key(&payload) {
-            return Straight::Not(payload);
+            return Straight::Not(payload, ());
         }
         let emission =
             Emission { payload, head: self.in_hand.child_head(), stream: self.streams[0].id, from: self.task, bytes };
         self.emitted += 1;
         self.delivered += 1;
-        if self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges) {
-            return Straight::SentLast;
-        }
-        Straight::Sent
+        Straight::sent(self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges))
     }
 
     /// Emits `payload` on stream number `at`. Blocks, detached, while a target is full.
@@ -361,49 +363,6 @@ impl Collector {
         if self.targets.is_empty() {
             add(&self.shared.run_stats.no_target, 1);
         }
-    }
-
-    /// Emits a tuple that is its own root: a spout's, or of `tick`, `flush`, `finish`.
-    fn send_root(
-        &mut self,
-        py: Python<'_>,
-        emission: Emission<Payload>,
-        id: Option<Py<PyAny>>,
-        position: Option<Py<PyAny>>,
-        direct: Option<TaskId>,
-    ) -> PyResult<bool> {
-        self.count();
-        self.drawn.clear();
-        self.drawn.extend((0..self.targets.len()).map(|_| self.edges.draw()));
-        let sum = self.drawn.iter().fold(0, |sum, edge| sum ^ edge.bits());
-        let shared = self.shared.task(self.task);
-        let ticket = match position {
-            None => Ticket::NONE,
-            Some(position) => lock(&shared.positions).frontier.enter(position),
-        };
-        let record = Record {
-            payload: emission.payload.share(py),
-            id,
-            stream: emission.stream,
-            direct: direct.map_or(NO_TASK, |t| t.0),
-            ticket,
-            dead: None,
-        };
-        let mut ledger = lock(&shared.ledger);
-        let begun = ledger.begin(record, sum, self.now_ns);
-        shared.pending.store(ledger.pending(), Ordering::Relaxed);
-        drop(ledger);
-        let attempt = begun.map_err(|record| {
-            drop(record);
-            errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
-        })?;
-        let root = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
-        let head = Head { roots: Roots::One(root), hops: 0, attempt: 1, ..Head::default() };
-        let emission = Emission { head, ..emission };
-        let (rest, wants_flush) =
-            self.outbox.send(emission, &self.targets, Anchors::Root(&self.drawn), &mut self.edges, |p| p.share(py));
-        drop(rest);
-        Ok(wants_flush)
     }
 
     /// Emits a tuple anchored to held tuples and perhaps the current one.

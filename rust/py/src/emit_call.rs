@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use rainband_core::ids::TaskId;
@@ -177,7 +178,23 @@ fn emit_plain(
     match collector.emit_straight(payload, bytes) {
         Straight::Sent => Ok(()),
         Straight::SentLast => collector.flush_emitted(py),
-        Straight::Not(payload) => collector.emit(py, 0, payload, bytes, How::Current, None),
+        Straight::Not(payload, ()) => collector.emit(py, 0, payload, bytes, How::Current, None),
+    }
+}
+
+/// `emit(*values, id=…)` of a spout, the rule there.
+#[inline(always)]
+fn emit_root(
+    py: Python<'_>,
+    collector: &mut Collector,
+    values: &[*mut ffi::PyObject],
+    id: Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let (payload, bytes) = payload_of(py, collector, 0, values)?;
+    match collector.root_straight(py, payload, bytes, id.unbind())? {
+        Straight::Sent => Ok(()),
+        Straight::SentLast => collector.flush_emitted(py),
+        Straight::Not(payload, id) => collector.emit(py, 0, payload, bytes, How::Root { id, position: None }, None),
     }
 }
 
@@ -296,7 +313,7 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
             match collector.emit_straight(payload, bytes) {
                 Straight::Sent => return Ok(()),
                 Straight::SentLast => return collector.flush_emitted(py),
-                Straight::Not(rest) => payload = rest,
+                Straight::Not(rest, ()) => payload = rest,
             }
         }
         return collector.emit(py, 0, payload, bytes, how, None);
@@ -318,6 +335,25 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
     }
     let bytes = 40 + values.iter_borrowed().map(|v| 8 + size_of_value(&v)).sum::<u32>();
     collector.emit(py, 0, Payload(values.into_any().unbind()), bytes, how, None)
+}
+
+/// The value of `id=` if it is the only keyword argument.
+///
+/// # Safety
+/// `kwnames` is a tuple of strings, `rest` points at as many values.
+#[inline(always)]
+unsafe fn only_id(
+    py: Python<'_>,
+    kwnames: *mut ffi::PyObject,
+    rest: *const *mut ffi::PyObject,
+) -> Option<Bound<'_, PyAny>> {
+    // SAFETY: see above. Names that were written in the source are interned; others take the long way.
+    unsafe {
+        let is_id = ffi::PyTuple_GET_SIZE(kwnames) == 1
+            && ffi::PyTuple_GET_ITEM(kwnames, 0) == intern!(py, "id").as_ptr()
+            && *rest != ffi::Py_None();
+        is_id.then(|| Bound::from_borrowed_ptr(py, *rest))
+    }
 }
 
 /// # Safety
@@ -352,7 +388,14 @@ unsafe extern "C" fn emit<const IS_SPOUT: bool>(
         if kwnames.is_null() {
             return emit_plain(py, &mut collector, values, IS_SPOUT);
         }
-        // SAFETY: `kwnames` is a tuple of as many strings as there are values behind the positional ones.
+        if IS_SPOUT {
+            // SAFETY: `kwnames` is a tuple of as many strings as there are values behind the positional ones.
+            let only_id = unsafe { only_id(py, kwnames, args.add(nargs as usize)) };
+            if let Some(id) = only_id {
+                return emit_root(py, &mut collector, values, id);
+            }
+        }
+        // SAFETY: as above.
         let keywords = unsafe {
             let names = Bound::from_borrowed_ptr(py, kwnames).cast_into_unchecked::<PyTuple>();
             let count = names.len();

@@ -158,9 +158,15 @@ impl Service<'_, '_> {
                 ledger.take_news(&mut news);
             }
         }
+        let shared = Arc::clone(self.shared);
+        let mut latencies = shared.latency.tally();
         for item in news.drain(..) {
             match item {
-                News::Acked { record, attempt, began_ns, done_ns } => self.acked(record, attempt, began_ns, done_ns),
+                News::Acked { record, attempt, began_ns, done_ns } if record.dead.is_none() => {
+                    latencies.record(done_ns.saturating_sub(began_ns));
+                    self.acked(record, attempt, began_ns);
+                }
+                News::Acked { record, attempt, began_ns, .. } => self.acked(record, attempt, began_ns),
                 News::Failed { slot, failure } if self.roots.has.fail => {
                     self.roots.calls.push_back(HookCall::Fail(slot, failure));
                 }
@@ -170,7 +176,7 @@ impl Service<'_, '_> {
         self.roots.news = news;
     }
 
-    fn acked(&mut self, record: Record, attempt: u32, began_ns: u64, done_ns: u64) {
+    fn acked(&mut self, record: Record, attempt: u32, began_ns: u64) {
         let stats = &self.shared.task(self.task).stats;
         self.resolved(&record);
         if let (Some(failure), Some(id)) = (&record.dead, &record.id) {
@@ -178,7 +184,6 @@ impl Service<'_, '_> {
             self.tell_dead(id.clone_ref(self.py), failure.as_ref().clone(), attempt, began_ns);
             return;
         }
-        self.shared.latency.record(done_ns.saturating_sub(began_ns));
         if let (true, Some(id)) = (self.roots.has.ack, record.id) {
             self.roots.calls.push_back(HookCall::Ack(id));
         }

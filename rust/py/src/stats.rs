@@ -51,6 +51,40 @@ pub struct Histogram {
     max: AtomicU64,
 }
 
+/// Durations on their way into a [`Histogram`]; they are there when it is dropped.
+pub struct Tally<'a> {
+    histogram: &'a Histogram,
+    bucket: usize,
+    count: u64,
+    max: u64,
+}
+
+impl Tally<'_> {
+    #[inline]
+    pub fn record(&mut self, value: u64) {
+        let bucket = Histogram::bucket_of(value);
+        if bucket != self.bucket {
+            self.flush();
+            self.bucket = bucket;
+        }
+        self.count += 1;
+        self.max = self.max.max(value);
+    }
+
+    fn flush(&mut self) {
+        if self.count > 0 {
+            add(&self.histogram.buckets[self.bucket], std::mem::take(&mut self.count));
+        }
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.flush();
+        self.histogram.max.fetch_max(self.max, Ordering::Relaxed);
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), max: AtomicU64::new(0) }
@@ -76,11 +110,9 @@ impl Histogram {
         ((1 << SUB_BITS) + sub + 1) << (exponent - SUB_BITS)
     }
 
-    /// Counts one duration.
-    #[inline]
-    pub fn record(&self, value: u64) {
-        self.buckets[Self::bucket_of(value)].fetch_add(1, Ordering::Relaxed);
-        self.max.fetch_max(value, Ordering::Relaxed);
+    /// Counts durations; roots that are acked together took about the same, so that few counters are touched.
+    pub fn tally(&self) -> Tally<'_> {
+        Tally { histogram: self, bucket: 0, count: 0, max: 0 }
     }
 
     /// How many were counted, the given quantiles (upper bounds of their buckets), and the largest.

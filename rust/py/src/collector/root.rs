@@ -1,0 +1,103 @@
+//! Emissions that are roots: of spouts, of `tick`, `flush` and `finish` (part of stage 1). A root is in the ledger before its
+//! first delivery is.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use rainband_core::deliver::{Anchors, Emission};
+use rainband_core::frontier::Ticket;
+use rainband_core::ids::{Incarnation, RootRef, TaskId};
+use rainband_core::tuple::{Head, Roots};
+
+use crate::choose::is_plain_key;
+use crate::errors;
+use crate::payload::Payload;
+use crate::roots::{NO_TASK, Record};
+use crate::shared::lock;
+
+use super::{Collector, Straight};
+
+impl Collector {
+    /// As [`Collector::emit_straight`], for a root of a spout without position.
+    ///
+    /// # Errors
+    /// No room for another root.
+    #[inline(always)]
+    pub fn root_straight(
+        &mut self,
+        py: Python<'_>,
+        payload: Payload,
+        bytes: u32,
+        id: Py<PyAny>,
+    ) -> PyResult<Straight<Py<PyAny>>> {
+        let Some((target, needs_key)) = self.straight else { return Ok(Straight::Not(payload, id)) };
+        if needs_key && !is_plain_key(&payload) {
+            return Ok(Straight::Not(payload, id));
+        }
+        let stream = self.streams[0].id;
+        let edge = self.edges.draw();
+        let record = Record {
+            payload: payload.share(py),
+            id: Some(id),
+            stream,
+            direct: NO_TASK,
+            ticket: Ticket::NONE,
+            dead: None,
+        };
+        let head = self.begin(py, record, edge.bits())?;
+        self.emitted += 1;
+        self.delivered += 1;
+        let emission = Emission { payload, head, stream, from: self.task, bytes };
+        Ok(Straight::sent(self.outbox.send_drawn(emission, target, edge)))
+    }
+
+    /// Emits a tuple that is its own root: a spout's, or of `tick`, `flush`, `finish`.
+    pub(super) fn send_root(
+        &mut self,
+        py: Python<'_>,
+        emission: Emission<Payload>,
+        id: Option<Py<PyAny>>,
+        position: Option<Py<PyAny>>,
+        direct: Option<TaskId>,
+    ) -> PyResult<bool> {
+        self.count();
+        self.drawn.clear();
+        self.drawn.extend((0..self.targets.len()).map(|_| self.edges.draw()));
+        let sum = self.drawn.iter().fold(0, |sum, edge| sum ^ edge.bits());
+        let shared = self.shared.task(self.task);
+        let ticket = match position {
+            None => Ticket::NONE,
+            Some(position) => lock(&shared.positions).frontier.enter(position),
+        };
+        let record = Record {
+            payload: emission.payload.share(py),
+            id,
+            stream: emission.stream,
+            direct: direct.map_or(NO_TASK, |t| t.0),
+            ticket,
+            dead: None,
+        };
+        let head = self.begin(py, record, sum)?;
+        let emission = Emission { head, ..emission };
+        let (rest, wants_flush) =
+            self.outbox.send(emission, &self.targets, Anchors::Root(&self.drawn), &mut self.edges, |p| p.share(py));
+        drop(rest);
+        Ok(wants_flush)
+    }
+
+    /// Enters a root whose deliveries' edges XOR to `sum` into the task's ledger; the head is what they carry.
+    #[inline]
+    fn begin(&self, py: Python<'_>, record: Record, sum: u64) -> PyResult<Head> {
+        let shared = self.shared.task(self.task);
+        let mut ledger = lock(&shared.ledger);
+        let begun = ledger.begin(record, sum, self.now_ns);
+        shared.pending.store(ledger.pending(), Ordering::Relaxed);
+        drop(ledger);
+        let attempt = begun.map_err(|record| {
+            drop(record);
+            errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
+        })?;
+        let root = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
+        Ok(Head { roots: Roots::One(root), hops: 0, attempt: 1, ..Head::default() })
+    }
+}
