@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import threading
 from collections import deque
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
+from .aio_loop import ExecutorLike, Loop, close_loop, loop_of_thread
 from .batching import fail_with
 from .yielded import emit_yielded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from ._core import Tuple
     from .binding import Binding
@@ -40,26 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTask", "ExecutorLike", "close_loop", "install", "settle"]
 
 _current: ContextVar[Tuple | None] = ContextVar("rainband_tuple", default=None)
-_thread = threading.local()
 _MISSING: Final = object()
-_CANCEL_S: Final = 1.0  # for coroutines to end after they were cancelled
-_log = logging.getLogger("rainband.aio")
-
-
-class ExecutorLike(Protocol):
-    """What the core gives to the loop of an executor."""
-
-    def take(self, max_n: int) -> list[tuple[int, Tuple]]:
-        """Up to `max_n` (task id, manual-ack tuple) pairs; does not wait."""
-
-    def fd(self) -> int:
-        """A descriptor that is readable when there is news: tuples, signals, a stop."""
-
-    def clear(self) -> None:
-        """Take the news back; called before `take`, so that none is missed."""
-
-    def after_slice(self) -> float | None:
-        """Flush, tick, expire; seconds until the next call is due, None: at news only, negative: it is over."""
 
 
 def install(
@@ -83,10 +63,11 @@ def install(
         streams: the fields of each stream that the bolt declares.
         on_raise: told (hook, error) when user code raised outside a call of the core.
     """
-    loop = _loop_of_thread()
+    loop = loop_of_thread()
     task = AsyncTask(
         loop,
         bolt,
+        task_id=task_id,
         concurrency=concurrency,
         auto_ack=spec.auto_ack,
         binding_of=binding_of,
@@ -120,7 +101,7 @@ def settle(returned: object) -> Iterator[object] | None:
         >>> list(settle(numbers()))
         [1, 2]
     """
-    loop = _loop_of_thread()
+    loop = loop_of_thread()
     if inspect.isasyncgen(returned):
         return _iterate(loop, returned)
     if inspect.iscoroutine(returned):
@@ -130,14 +111,7 @@ def settle(returned: object) -> Iterator[object] | None:
     return None
 
 
-def close_loop() -> None:
-    """Close the loop of this thread, if one is left: `settle` leaves it open for the next call."""
-    loop: _Loop | None = getattr(_thread, "loop", None)
-    if loop is not None:
-        loop.close()
-
-
-def _iterate(loop: _Loop, generator: AsyncIterator[object]) -> Iterator[object]:
+def _iterate(loop: Loop, generator: AsyncIterator[object]) -> Iterator[object]:
     while True:
         item = loop.complete(lambda: _next_or(generator, _MISSING))
         if item is _MISSING:
@@ -180,9 +154,10 @@ class AsyncTask:
 
     def __init__(
         self,
-        loop: _Loop,
+        loop: Loop,
         bolt: Bolt,
         *,
+        task_id: int,
         concurrency: int,
         auto_ack: bool,
         binding_of: Callable[[Tuple], Binding],
@@ -190,7 +165,8 @@ class AsyncTask:
         on_raise: Callable[[str, BaseException], None],
     ) -> None:
         self.concurrency = concurrency
-        self.waiting: deque[Tuple] = deque()  # taken, but this task was full
+        self.task_id = task_id
+        self.waiting: deque[Tuple] = deque()  # taken and not begun
         self._loop = loop
         self._bolt = bolt
         self._auto_ack = auto_ack
@@ -301,7 +277,13 @@ class AsyncTask:
             return
         returned = hook()
         if returned is not None:
+            self._loop.background(self.task_id, 1)
             self._ticking = self._loop.asyncio.create_task(self._tick(returned))
+            self._ticking.add_done_callback(self._tick_ended)
+
+    def _tick_ended(self, _task: asyncio.Task[None]) -> None:
+        self._loop.background(self.task_id, -1)
+        self._loop.wake()
 
     async def _tick(self, returned: object) -> None:
         try:
@@ -309,8 +291,6 @@ class AsyncTask:
         except BaseException as error:  # noqa: BLE001 - as in _handle
             if not self._is_closed:
                 self._on_raise("tick", error)
-        finally:
-            self._loop.wake()
 
     def finish(self, hook: Callable[[], object] | None) -> None:
         """Wait for what is in flight (untracked tuples may be), then run the user's `finish`."""
@@ -333,130 +313,3 @@ class AsyncTask:
         for task in rest:
             task.cancel()
         return rest
-
-
-class _Loop:
-    """The asyncio loop of one executor's thread, and the tasks on it."""
-
-    def __init__(self) -> None:
-        self.asyncio = asyncio.new_event_loop()
-        self.tasks: dict[int, AsyncTask] = {}
-        self._has_news = False  # since the last `take`
-        self._is_turning = False  # between `run_forever` and its `stop`; `complete` must not be stopped
-        self._is_running = False
-
-    def wake(self) -> None:
-        """There is something for `after_slice`, or room for more: let the loop end its turn."""
-        self._has_news = True
-        if self._is_turning:
-            self.asyncio.stop()
-
-    def run(self, executor: ExecutorLike) -> None:
-        """The body of the executor's thread, until it is over."""
-        self._is_running = True
-        descriptor = executor.fd()
-        self.asyncio.add_reader(descriptor, self._on_news, executor)
-        try:
-            while True:
-                self._has_news = False
-                self._begin(executor)
-                delay_s = executor.after_slice()
-                if delay_s is not None and delay_s < 0:
-                    break
-                self._turn(0.0 if self._has_news else delay_s)
-        finally:
-            self.asyncio.remove_reader(descriptor)
-            self._cancel(list(self.tasks.values()))
-            self._is_running = False
-
-    def _on_news(self, executor: ExecutorLike) -> None:
-        executor.clear()
-        self.wake()
-
-    def _begin(self, executor: ExecutorLike) -> None:
-        room = 0
-        for task in self.tasks.values():
-            task.begin_waiting()
-            room += max(0, task.room)
-        if room:
-            for task_id, tup in executor.take(room):
-                self.tasks[task_id].waiting.append(tup)
-            for task in self.tasks.values():
-                task.begin_waiting()
-
-    def _turn(self, delay_s: float | None) -> None:
-        limit = None if delay_s is None else self.asyncio.call_later(delay_s, self.asyncio.stop)
-        self._is_turning = True
-        try:
-            self.asyncio.run_forever()
-        finally:
-            self._is_turning = False
-            if limit is not None:
-                limit.cancel()
-
-    def complete(self, hook: Callable[[], object]) -> object:
-        """Call a hook; if it gives a coroutine, run the loop until that ends."""
-        returned = hook()
-        if not inspect.iscoroutine(returned):
-            return returned
-        turning, self._is_turning = self._is_turning, False
-        try:
-            return self.asyncio.run_until_complete(_caught(returned)).get()
-        finally:
-            self._is_turning = turning
-
-    def _cancel(self, tasks: list[AsyncTask]) -> None:
-        rest = [ended for task in tasks for ended in task.cancel_all() if not ended.done()]
-        if rest:
-            self.asyncio.run_until_complete(asyncio.wait(rest, timeout=_CANCEL_S))
-            left = sum(not task.done() for task in rest)
-            if left:
-                _log.error("%d coroutines went on after they were cancelled; they are left behind", left)
-
-    def close_task(self, task_id: int, task: AsyncTask, hook: Callable[[], object] | None) -> None:
-        """End what a task has in flight and run the user's `close`; with the last task the loop itself is closed."""
-        try:
-            self._cancel([task])
-            if hook is not None:
-                task.run_hook(hook)
-        finally:
-            if self.tasks.get(task_id) is task:
-                del self.tasks[task_id]
-            if not self.tasks and not self._is_running:
-                self.close()
-
-    def close(self) -> None:
-        """Close the asyncio loop; the thread may make another."""
-        self.asyncio.run_until_complete(self.asyncio.shutdown_asyncgens())
-        asyncio.set_event_loop(None)
-        self.asyncio.close()
-        _thread.loop = None
-
-
-class _Outcome:
-    __slots__ = ("error", "value")
-
-    def __init__(self, value: object = None, error: BaseException | None = None) -> None:
-        self.value = value
-        self.error = error
-
-    def get(self) -> object:
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
-async def _caught(coroutine: Coroutine[Any, Any, object]) -> _Outcome:
-    # asyncio throws SystemExit and KeyboardInterrupt of a task through the loop and leaves it half run.
-    try:
-        return _Outcome(await coroutine)
-    except BaseException as error:  # noqa: BLE001 - raised again by `get`
-        return _Outcome(error=error)
-
-
-def _loop_of_thread() -> _Loop:
-    loop: _Loop | None = getattr(_thread, "loop", None)
-    if loop is None:
-        loop = _thread.loop = _Loop()
-        asyncio.set_event_loop(loop.asyncio)
-    return loop

@@ -46,7 +46,7 @@ __all__ = ["Runtime", "TaskSpec"]
 
 _PACKAGE_FOLDER: Final = str(Path(__file__).parent)
 _ENGINE_FILES: Final = frozenset(
-    f"{_PACKAGE_FOLDER}/{name}.py" for name in ("aio", "batching", "function", "runtime", "run")
+    f"{_PACKAGE_FOLDER}/{name}.py" for name in ("aio", "aio_loop", "batching", "function", "runtime", "run")
 )
 _LOGGED_IN_FULL: Final = 5  # times the same error is logged with its traceback …
 _WINDOW_S: Final = 10.0  # … in this time; the rest is counted

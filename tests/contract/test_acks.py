@@ -569,7 +569,7 @@ def test_acks_after_the_run_are_ignored_and_emits_refused(rig: Rig) -> None:
     report = running.stop(now=True)
     assert report.pending == 4
     bolt = held[0][0]
-    with pytest.raises(EmitError, match="after the task ended: its run is over or it was replaced"):
+    with pytest.raises(EmitError, match="after it: the task is over, or a fresh instance took its place"):
         bolt.emit(1)
     bolt.ack(held[0][1])
     bolt.fail(held[1][1], "late")

@@ -42,7 +42,8 @@ class PlayedExecutor:
     def __init__(self, script: Callable[["PlayedExecutor"], float | None]) -> None:
         self.inbox: deque[tuple[int, Tuple]] = deque()
         self.taken: list[int] = []
-        self.slices = 0
+        self.slices = self.ticking = 0
+        self.is_resting = False
         self._script = script
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
@@ -53,10 +54,23 @@ class PlayedExecutor:
         os.write(self._write, b"x")
         return made
 
-    def take(self, max_n: int) -> list[tuple[int, Tuple]]:
-        found = [self.inbox.popleft() for _ in range(min(max_n, len(self.inbox)))]
+    def take(self, task_id: int, max_n: int) -> list[Tuple]:
+        found = [entry for entry in self.inbox if entry[0] == task_id][:max_n]
+        self.inbox = deque(entry for entry in self.inbox if not any(entry is other for other in found))
         self.taken.append(len(found))
-        return found
+        return [tup for _, tup in found]
+
+    def works(self) -> None:
+        assert self.is_resting
+        self.is_resting = False
+
+    def rests(self) -> None:
+        assert not self.is_resting
+        self.is_resting = True
+
+    def background(self, task_id: int, change: int) -> None:
+        self.ticking += change
+        assert self.ticking in {0, 1}
 
     def fd(self) -> int:
         return self._read

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -10,7 +11,7 @@ use rainband_core::ids::TaskId;
 
 use crate::bolt_loop::BoltTask;
 use crate::errors;
-use crate::shared::Shared;
+use crate::shared::{Shared, TaskShared};
 use crate::turn::Seat;
 use crate::values::Tuple;
 
@@ -18,20 +19,41 @@ use crate::values::Tuple;
 #[pyclass(unsendable, module = "rainband._core")]
 pub struct AsyncExecutor {
     shared: Arc<Shared>,
+    ids: Vec<TaskId>,
     tasks: RefCell<Vec<BoltTask>>,
     fd: i32,
 }
 
 #[pymethods]
 impl AsyncExecutor {
-    /// Up to `max_n` (task id, tuple) pairs; does not wait.
-    fn take<'py>(&self, py: Python<'py>, max_n: usize) -> PyResult<Vec<(u32, Bound<'py, Tuple>)>> {
+    /// Up to `max_n` tuples of task `task_id`; does not wait.
+    fn take<'py>(&self, py: Python<'py>, task_id: u32, max_n: usize) -> PyResult<Vec<Bound<'py, Tuple>>> {
         let mut tasks = self.tasks.try_borrow_mut().map_err(|_| reentered("take"))?;
         let mut taken = Vec::new();
-        for task in tasks.iter_mut() {
+        if let Some(task) = tasks.iter_mut().find(|t| t.task.id.0 == task_id) {
             task.take(py, max_n, &mut taken)?;
         }
         Ok(taken)
+    }
+
+    /// The loop is about to run steps of coroutines: a call of user code, as the timer sees it.
+    fn works(&self) {
+        let now = self.shared.now_ns();
+        for task in self.own() {
+            task.calls.fetch_add(1, Ordering::Relaxed);
+            task.has_in_hand.store(true, Ordering::Release);
+            task.in_user_since_ns.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The loop is about to wait.
+    fn rests(&self) {
+        self.own().for_each(|task| task.in_user_since_ns.store(0, Ordering::Relaxed));
+    }
+
+    /// `change` more ticks run beside the tuples of task `task_id`, which has not ended before they have.
+    fn background(&self, task_id: u32, change: isize) {
+        self.shared.task(TaskId(task_id)).background.fetch_add(change, Ordering::AcqRel);
     }
 
     /// An eventfd, readable when there is news.
@@ -51,6 +73,7 @@ impl AsyncExecutor {
     /// Hands over, ticks, follows signals; seconds until the next call is due, `None` at news only, negative when over.
     fn after_slice(&self, py: Python<'_>) -> PyResult<Option<f64>> {
         let mut tasks = self.tasks.try_borrow_mut().map_err(|_| reentered("after_slice"))?;
+        self.rests();
         if self.shared.is_stopping() {
             return Ok(Some(-1.0));
         }
@@ -71,6 +94,12 @@ impl AsyncExecutor {
     }
 }
 
+impl AsyncExecutor {
+    fn own(&self) -> impl Iterator<Item = &TaskShared> {
+        self.ids.iter().map(|id| self.shared.task(*id))
+    }
+}
+
 fn reentered(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!("{what}() was called by a hook that the executor itself is calling"))
 }
@@ -87,7 +116,8 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: Vec<BoltTas
         return tasks;
     }
     seat.set_bell(fd);
-    let executor = AsyncExecutor { shared: Arc::clone(shared), tasks: RefCell::new(tasks), fd };
+    let ids = tasks.iter().map(|t| t.task.id).collect();
+    let executor = AsyncExecutor { shared: Arc::clone(shared), ids, tasks: RefCell::new(tasks), fd };
     let result = Bound::new(py, executor).map(|executor| {
         let ran = match run_loop {
             Some(run_loop) => run_loop.bind(py).call1((&executor,)).map(drop),
@@ -98,8 +128,7 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: Vec<BoltTas
         tasks
     });
     seat.set_bell(-1);
-    // SAFETY: made above; after `set_bell(-1)` and with the loop over nobody uses it. A ring that read the number before may write
-    // to a descriptor that is closed by then, which fails.
+    // SAFETY: made above; after `set_bell(-1)` and with the loop over nobody uses it.
     unsafe {
         libc::close(fd);
     }

@@ -206,6 +206,9 @@ impl BoltBase {
 fn fail_with(py: Python<'_>, tup: &Bound<'_, Tuple>, error: &Bound<'_, PyAny>) -> bool {
     if let Hold::Held { task, key, shared } = &tup.get().hold {
         let error = PyErr::from_value(error.clone());
+        if shared.was_cut(py, &error) {
+            return true;
+        }
         let is_reject = errors::is_reject(py, &error);
         let text = if is_reject { error.value(py).to_string() } else { errors::text_of(py, &error) };
         let reason = if is_reject { Reason::Rejected } else { Reason::Error };

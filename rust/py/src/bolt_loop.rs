@@ -20,7 +20,7 @@ use crate::collector::Current;
 use crate::fork;
 use crate::payload::Payload;
 use crate::service;
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::stats::add;
 use crate::task::{Mode, Task};
 use crate::turn::{SLICE, Seat};
@@ -66,6 +66,7 @@ impl BoltTask {
         let tick = shared.settings_of(task.id).tick_interval_ns.filter(|_| task.spec.tick.is_some());
         let has_timer = task.spec.timer.is_some();
         task.cell.own().needs_anchors = task.spec.mode == Mode::Batch;
+        shared.task(task.id).is_batch.store(task.spec.mode == Mode::Batch, Ordering::Relaxed);
         Self {
             batch: Vec::new(),
             worked: 0,
@@ -99,6 +100,9 @@ impl BoltTask {
         let now = shared.now_ns();
         self.task.cell.own().now_ns = now;
         let mut worked = self.tick(py, now);
+        if shared.is_stopping() {
+            return false; // Because of what the tick raised, perhaps.
+        }
         if self.batch.is_empty() {
             match own.queue.pop() {
                 Some(Entry::Batch(batch)) => {
@@ -153,9 +157,10 @@ impl BoltTask {
             calls += 1;
             until_look -= 1;
             let mut is_cut = own.wants_cut.load(Ordering::Relaxed);
+            own.calls.store(self.calls + calls, Ordering::Relaxed);
+            is_cut |= shared.is_stopping();
             if until_look == 0 {
-                own.calls.store(self.calls + calls, Ordering::Relaxed);
-                is_cut |= shared.now_ns() - began_ns > CUT_NS || shared.is_stopping();
+                is_cut |= shared.now_ns() - began_ns > CUT_NS;
                 until_look = self.calls_per_look;
             }
             if at == batch.len() {
@@ -269,7 +274,7 @@ impl BoltTask {
 
     fn serve_roots(&mut self, py: Python<'_>) {
         let own = self.task.shared.task(self.task.id);
-        if own.pending.load(Ordering::Relaxed) == 0 && !lock(&own.ledger).has_news() {
+        if !own.has_roots() {
             self.retry_due_ns = None;
             return;
         }

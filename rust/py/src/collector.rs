@@ -277,7 +277,7 @@ impl Collector {
                     break;
                 }
                 let tasks = Arc::clone(tasks);
-                self.flush_some();
+                drop(self.flush_some());
                 if self.shared.is_stopping() {
                     return;
                 }

@@ -216,10 +216,12 @@ fn emit_with(
         let anchors = anchors_of(py, collector, anchors)?;
         return collector.emit(py, at, payload, bytes, How::To(&anchors), keywords.task);
     }
+    let mut last_position = None;
     let how = match (keywords.id, keywords.position) {
         (Some(id), position) => {
             if let Some(position) = &position {
                 check_position(py, collector, at, position)?;
+                last_position = Some(position.clone().unbind());
             }
             How::Root { id: id.unbind(), position: position.map(Bound::unbind) }
         }
@@ -229,10 +231,14 @@ fn emit_with(
         (None, None) if is_spout => How::Untracked,
         (None, None) => How::Current,
     };
-    collector.emit(py, at, payload, bytes, how, keywords.task)
+    collector.emit(py, at, payload, bytes, how, keywords.task)?;
+    if last_position.is_some() {
+        collector.last_position = last_position; // An emit that was refused leaves its position free.
+    }
+    Ok(())
 }
 
-fn check_position(py: Python<'_>, collector: &mut Collector, at: usize, position: &Bound<'_, PyAny>) -> PyResult<()> {
+fn check_position(py: Python<'_>, collector: &Collector, at: usize, position: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Some(last) = &collector.last_position
         && !last.bind(py).lt(position)?
     {
@@ -240,7 +246,6 @@ fn check_position(py: Python<'_>, collector: &mut Collector, at: usize, position
             format!("positions increase per task: {} does not come after {}", position.repr()?, last.bind(py).repr()?);
         return Err(collector.error(py, at, &text));
     }
-    collector.last_position = Some(position.clone().unbind());
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The engine as Python sees it: made of a plan dict, run by Python's threads, watched and stopped by the main thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
@@ -254,7 +254,8 @@ fn new_task(plan: &Plan, configs: &[ComponentSettings], turns: &Arc<Turns>, run_
         queue: Queue::new(config.queue_capacity, config.queue_bytes, seat),
         ledger: std::sync::Mutex::default(),
         pending: AtomicUsize::new(0),
-        low_pending: AtomicUsize::new(usize::MAX),
+        is_told: AtomicBool::new(true),
+        waits_for_acks: AtomicBool::new(false),
         roots: std::sync::Mutex::new(service::new_roots(run_key, plan, task)),
         positions: std::sync::Mutex::new(Positions::default()),
         held: std::sync::Mutex::new(Held::default()),
@@ -267,6 +268,10 @@ fn new_task(plan: &Plan, configs: &[ComponentSettings], turns: &Arc<Turns>, run_
         in_user_since_ns: AtomicU64::new(0),
         calls: AtomicU64::new(0),
         has_in_hand: AtomicBool::new(false),
+        in_call: std::sync::Mutex::default(),
+        is_batch: AtomicBool::new(false),
+        background: AtomicIsize::new(0),
+        has_replays: AtomicBool::new(false),
         wants_cut: AtomicBool::new(false),
         timed_out: std::sync::Mutex::default(),
         wants_restart: std::sync::Mutex::default(),

@@ -57,7 +57,8 @@ impl Drop for Leave<'_> {
     fn drop(&mut self) {
         for id in self.ids {
             drop(self.shared.task(*id).queue.close());
-            *lock(&self.shared.task(*id).cell) = None;
+            let cell = lock(&self.shared.task(*id).cell).take();
+            drop(cell); // Not under the lock: what it holds may be Python's.
         }
         if !self.is_ready {
             self.shared.note_ready();

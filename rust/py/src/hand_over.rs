@@ -7,9 +7,11 @@ use pyo3::prelude::*;
 use rainband_core::deliver::Stopped;
 use rainband_core::ids::TaskId;
 use rainband_core::ledger::{Failure, Reason};
+use rainband_core::tuple::Envelope;
 
 use crate::collector::Collector;
 use crate::errors;
+use crate::payload::Payload;
 use crate::stats::add;
 
 impl Collector {
@@ -43,7 +45,7 @@ impl Collector {
                     }
                 }
                 Err(Stopped::Closed(task)) => self.discard(task),
-                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
+                Err(Stopped::LoopFull(task)) => drop(self.fail_loop(task)),
             }
         }
     }
@@ -55,24 +57,28 @@ impl Collector {
         drop(left);
     }
 
-    /// Hands over as much as there is room for, without waiting; for the timer, while the task's thread is in user code.
-    pub fn flush_some(&mut self) {
+    /// Hands over as much as there is room for, without waiting; for the timer, while the task's thread is in user code. What a
+    /// full back edge refused is failed and given back, to be dropped when the collector is let go.
+    #[must_use]
+    pub fn flush_some(&mut self) -> Vec<Envelope<Payload>> {
         let shared = Arc::clone(&self.shared);
+        let mut refused = Vec::new();
         for _ in 0..8 {
             match self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue) {
-                Err(Stopped::LoopFull(task)) => self.fail_loop(task),
+                Err(Stopped::LoopFull(task)) => refused.extend(self.fail_loop(task)),
                 _ => break,
             }
         }
         self.publish();
         self.apply_acks();
+        refused
     }
 
     #[cold]
-    fn fail_loop(&mut self, task: TaskId) {
+    fn fail_loop(&mut self, task: TaskId) -> Vec<Envelope<Payload>> {
         let left = self.outbox.take(task);
         let to = self.shared.plan.component_of(task).name.clone();
-        for envelope in left {
+        for envelope in &left {
             let failure = Failure {
                 reason: Reason::LoopFull,
                 task: self.task,
@@ -86,6 +92,7 @@ impl Collector {
             }
             self.shared.fail_roots(roots, &failure);
         }
+        left
     }
 
     /// Tells the owners of the roots what was acked since the last call.

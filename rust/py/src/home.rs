@@ -1,9 +1,10 @@
-//! Gives the home core of the executors up when somebody else uses it (see `turn`), and frees what inherited it. Run by the timer.
+//! The home core of the executors (see `turn`): seats move there with their turn; the timer gives it up when somebody else uses
+//! it, and frees what inherited it.
 
 use std::sync::atomic::Ordering;
 
 use crate::affinity;
-use crate::turn::{ANYWHERE, Turns};
+use crate::turn::{ANYWHERE, Seat, Turns};
 
 /// Executors that wait for their core for a larger part of the time find somebody else on it.
 const CROWDED: f64 = 0.15;
@@ -69,6 +70,55 @@ impl HomeWatch {
             {
                 affinity::unpin(*tid);
             }
+        }
+    }
+}
+
+impl Seat {
+    /// Moves to the home core, or away from a former one, after the turn was got. Chooses the home if there is none.
+    #[inline]
+    pub(crate) fn settle(&self) {
+        let turns = &self.turns;
+        let place = &turns.places[self.id as usize];
+        let home = turns.home.load(Ordering::Relaxed);
+        if home != place.core.load(Ordering::Relaxed) || (home == ANYWHERE && turns.pins) {
+            self.move_home(home);
+        }
+    }
+
+    #[cold]
+    fn move_home(&self, home: i32) {
+        let turns = &self.turns;
+        let place = &turns.places[self.id as usize];
+        if self.is_free() || !turns.pins {
+            return;
+        }
+        let mut home = home;
+        if home == ANYWHERE {
+            if place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE {
+                affinity::unpin(0);
+            }
+            if turns.now_ns() < turns.home_from_ns.load(Ordering::Relaxed) {
+                return;
+            }
+            home = affinity::current_core();
+            turns.home.store(home, Ordering::Relaxed);
+        }
+        if home >= 0 && affinity::pin(home) {
+            place.core.store(home, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether this seat's thread is restricted to a core.
+    #[inline]
+    pub fn is_pinned(&self) -> bool {
+        self.turns.places[self.id as usize].core.load(Ordering::Relaxed) != ANYWHERE
+    }
+
+    /// Lifts the restriction until the next turn. Call on the seat's thread.
+    pub fn unpin(&self) {
+        if self.turns.places[self.id as usize].core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE {
+            affinity::unpin(0);
         }
     }
 }

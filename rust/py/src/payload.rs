@@ -24,6 +24,15 @@ impl Payload {
         if width == 1 { PyTuple::new(py, [inner]) } else { Ok(inner.cast_into::<PyTuple>()?) }
     }
 
+    /// Roughly the bytes of the values.
+    pub fn bytes(&self, py: Python<'_>, width: usize) -> u32 {
+        let inner = self.inner(py);
+        match inner.cast::<PyTuple>() {
+            Ok(values) if width != 1 => 40 + values.iter_borrowed().map(|v| 8 + size_of_value(&v)).sum::<u32>(),
+            _ => size_of_value(&inner),
+        }
+    }
+
     /// Without the wrapper of checked mode.
     pub fn inner<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         match self.0.bind(py).cast::<Checked>() {

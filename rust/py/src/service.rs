@@ -70,6 +70,7 @@ pub fn service(py: Python<'_>, shared: &Arc<Shared>, task: TaskId) -> Option<u64
     work.take_news();
     work.replay_due();
     let is_flushed = work.flush();
+    own.has_replays.store(!is_flushed, Ordering::Release);
     work.move_position();
     let ledger = lock(&own.ledger);
     own.pending.store(ledger.pending(), Ordering::Relaxed);
@@ -111,7 +112,7 @@ pub fn judge(py: Python<'_>, shared: &Arc<Shared>, task: TaskId, slot: Slot, fai
                 work.bury(slot, failure);
             } else {
                 let wait = after.map_or_else(|| work.backoff_ns(attempt), |s| (s.max(0.0) * 1e9) as u64);
-                lock(&own.ledger).retry_at(slot, now + wait);
+                lock(&own.ledger).retry_at(slot, now.saturating_add(wait));
             }
         }
         Verdict::DeadLetter => work.bury(slot, failure),
@@ -122,7 +123,8 @@ pub fn judge(py: Python<'_>, shared: &Arc<Shared>, task: TaskId, slot: Slot, fai
             drop(record);
         }
     }
-    work.flush();
+    let is_flushed = work.flush();
+    own.has_replays.store(!is_flushed, Ordering::Release);
     work.move_position();
     let pending = lock(&own.ledger).pending();
     own.pending.store(pending, Ordering::Relaxed);
@@ -167,7 +169,7 @@ impl Service<'_, '_> {
                     self.acked(record, attempt, began_ns);
                 }
                 News::Acked { record, attempt, began_ns, .. } => self.acked(record, attempt, began_ns),
-                News::Failed { slot, failure } if self.roots.has.fail => {
+                News::Failed { slot, failure } if self.roots.has.fail && !self.is_letter(slot) => {
                     self.roots.calls.push_back(HookCall::Fail(slot, failure));
                 }
                 News::Failed { slot, failure } => self.decide(slot, failure),
@@ -199,6 +201,11 @@ impl Service<'_, '_> {
         if record.ticket != Ticket::NONE {
             lock(&self.shared.task(self.task).positions).frontier.resolve(record.ticket);
         }
+    }
+
+    /// Whether what failed is a dead letter on its way to subscribers: then the verdict has been given.
+    fn is_letter(&self, slot: Slot) -> bool {
+        lock(&self.shared.task(self.task).ledger).record(slot).0.dead.is_some()
     }
 
     fn peek(&self, slot: Slot) -> Peek {
@@ -362,7 +369,8 @@ impl Service<'_, '_> {
         }
         let reference = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
         let head = Head { roots: RootSet::One(reference), hops: 0, attempt: root.attempt + 1, ..Head::default() };
-        let emission = Emission { payload: root.payload, head, stream: root.stream, from: self.task, bytes: 64 };
+        let bytes = root.payload.bytes(py, stream.width);
+        let emission = Emission { payload: root.payload, head, stream: root.stream, from: self.task, bytes };
         let anchors = Anchors::Root(&replayer.drawn);
         let (rest, _) =
             replayer.outbox.send(emission, &replayer.targets, anchors, &mut replayer.edges, |p| p.share(py));

@@ -3,7 +3,7 @@
 //! Lock order, outermost first: `Roots` of a task, its `ledger`, `turns`. `held`, `status` and the queues' locks are leaves. No
 //! lock is held while Python is called or a Python object is dropped.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use rainband_core::queue::{Queue, Wake};
 use rustc_hash::FxHashMap;
 
 use crate::errors;
-use crate::held::Held;
+use crate::held::{Held, HeldKey};
 use crate::payload::Payload;
 use crate::roots::{Positions, Record, Roots};
 use crate::settings::{ComponentSettings, Settings};
@@ -70,8 +70,10 @@ pub struct TaskShared {
     pub ledger: Mutex<Ledger<Record>>,
     /// `ledger.pending()`, for the spout loop and the timer, without the lock.
     pub pending: AtomicUsize,
-    /// For a spout that is not told of acks: it is woken when so few are pending, rather than for each. Else `usize::MAX`.
-    pub low_pending: AtomicUsize,
+    /// A spout that is not told of acks is rung when all roots are resolved, or when it waits because too many are pending,
+    /// rather than for each.
+    pub is_told: AtomicBool,
+    pub waits_for_acks: AtomicBool,
     pub roots: Mutex<Roots>,
     pub positions: Mutex<Positions>,
     pub held: Mutex<Held>,
@@ -89,6 +91,14 @@ pub struct TaskShared {
     pub calls: AtomicU64,
     /// The task's loop has tuples in hand that no queue knows of: a batch that was cut, an outbox that found no room.
     pub has_in_hand: AtomicBool,
+    /// The held tuple that the call under way was given; it does not time out meanwhile.
+    pub in_call: Mutex<Option<HeldKey>>,
+    /// The task fills batches.
+    pub is_batch: AtomicBool,
+    /// Ticks of an async bolt that run beside its tuples.
+    pub background: AtomicIsize,
+    /// Replays found no room and wait: for its roots there is something to do even if none is pending.
+    pub has_replays: AtomicBool,
     /// Its call has lasted long: what earlier calls emitted and acked is to be handed over as soon as this one returns.
     pub wants_cut: AtomicBool,
     /// Held tuples (weak references) that timed out, for the loop to cancel what works on them.
@@ -97,6 +107,15 @@ pub struct TaskShared {
     pub wants_restart: Mutex<Option<pyo3::Py<pyo3::exceptions::PyBaseException>>>,
     /// The task's collector, for the timer.
     pub cell: Mutex<Option<Arc<TaskCell>>>,
+}
+
+impl TaskShared {
+    /// Whether there is something to do for the task's roots, now or later.
+    pub fn has_roots(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) > 0
+            || self.has_replays.load(Ordering::Relaxed)
+            || lock(&self.ledger).has_news()
+    }
 }
 
 /// The state that only changes a few times in a run.
@@ -123,6 +142,8 @@ pub struct Shared {
     pub latency: Histogram,
     pub status: Mutex<Status>,
     pub status_changed: Condvar,
+    /// Held by whoever stores positions; taken with `try_lock`, as Python is called under it.
+    pub storing: Mutex<()>,
     /// The objects of custom groupings, by stream and subscriber.
     pub custom: FxHashMap<(StreamId, ComponentId), Py<PyAny>>,
     /// Names for the tuples of each stream.
@@ -164,6 +185,7 @@ impl Shared {
             latency: Histogram::default(),
             status: Mutex::new(Status { threads_left: executors, is_over: false, unready: executors, error: None }),
             status_changed: Condvar::new(),
+            storing: Mutex::new(()),
             custom,
             names,
             run_key,
@@ -224,14 +246,14 @@ impl Shared {
             ledger.ack(root.attempt, *xor, now);
         }
         let after = ledger.pending();
-        shared.pending.store(after, Ordering::Relaxed);
-        let low = shared.low_pending.load(Ordering::Relaxed);
-        let rings = if low == usize::MAX {
-            !had_news && ledger.has_news()
-        } else {
-            before != after && (after == 0 || (before > low && after <= low))
-        };
+        shared.pending.store(after, Ordering::SeqCst);
+        let is_news = !had_news && ledger.has_news();
         drop(ledger);
+        let rings = if shared.is_told.load(Ordering::Relaxed) {
+            is_news
+        } else {
+            before != after && (after == 0 || shared.waits_for_acks.swap(false, Ordering::SeqCst))
+        };
         if rings {
             self.ring(task);
         }

@@ -46,10 +46,7 @@ impl SpoutTask {
         if let Ok(mut roots) = task.shared.task(task.id).roots.try_lock() {
             roots.has = has; // Nobody else looks before the executor is ready.
         }
-        if !has.ack {
-            let low = task.shared.settings_of(task.id).max_pending / 2;
-            task.shared.task(task.id).low_pending.store(low, Ordering::Relaxed);
-        }
+        task.shared.task(task.id).is_told.store(has.ack, Ordering::Relaxed);
         Self {
             task,
             rest_ns: FIRST_REST_NS,
@@ -72,7 +69,7 @@ impl SpoutTask {
         let own = shared.task(self.task.id);
         self.retry_due_ns = None;
         let mut worked = false;
-        if own.pending.load(Ordering::Relaxed) > 0 || lock(&own.ledger).has_news() {
+        if own.has_roots() {
             self.retry_due_ns = service::service(py, &shared, self.task.id);
         }
         worked |= self.call_hooks(py);
@@ -132,7 +129,9 @@ impl SpoutTask {
                 }
                 collector.emitted
             };
-            if now_emitted == emitted || own.pending.load(Ordering::Relaxed) >= max_pending {
+            own.calls.store(self.calls + u64::from(asked), Ordering::Relaxed);
+            let is_full = own.pending.load(Ordering::Relaxed) >= max_pending;
+            if now_emitted == emitted || is_full || shared.is_stopping() {
                 break;
             }
             emitted = now_emitted;
@@ -140,7 +139,7 @@ impl SpoutTask {
             if until_look == 0 || own.wants_cut.load(Ordering::Relaxed) {
                 let now = shared.now_ns();
                 self.task.cell.own().now_ns = now;
-                if now - began > CUT_NS || shared.is_stopping() {
+                if now - began > CUT_NS {
                     break;
                 }
                 until_look = self.asks_per_look;
@@ -201,7 +200,9 @@ impl SpoutTask {
             self.restart_at_ns = None;
             return true;
         }
-        if !is_due || own.pending.load(Ordering::Relaxed) > 0 {
+        // Not before its news and hooks are done with: the position moves with them.
+        let has_calls = own.roots.try_lock().map_or(true, |roots| !roots.calls.is_empty());
+        if !is_due || has_calls || own.has_roots() {
             return false;
         }
         self.restart_at_ns = None;
@@ -336,6 +337,7 @@ impl SpoutTask {
                 (ledger.pending(), ledger.has_news())
             };
             let waits = own.roots.try_lock().map_or(true, |roots| !roots.calls.is_empty());
+            let waits = waits || own.has_replays.load(Ordering::Acquire);
             let pending = if has_news || waits { pending.max(1) } else { pending };
             let view = View { held: 0, pending, is_cycle_flushed: true, is_cycle_over: true };
             match self.task.end.next(view) {
@@ -348,13 +350,22 @@ impl SpoutTask {
         }
     }
 
+    /// Whether it is left alone until something is acked, or it is told of another change; `false` if acks came meanwhile.
+    fn waits_for_acks(&self) -> bool {
+        let own = self.task.shared.task(self.task.id);
+        own.waits_for_acks.store(true, Ordering::SeqCst);
+        own.pending.load(Ordering::SeqCst) >= self.task.shared.settings_of(self.task.id).max_pending
+            || !self.is_active
+            || self.task.cell.own().has_ended
+    }
+
     /// When the task wants to run again although nothing happens.
     fn deadline_ns(&mut self, now: u64) -> Option<u64> {
         let mut at = self.retry_due_ns;
         let earliest = |a: Option<u64>, b: u64| Some(a.map_or(b, |a| a.min(b)));
         if let Some(restart) = self.restart_at_ns {
             at = earliest(at, restart.max(now + 1_000_000));
-        } else if self.may_ask() {
+        } else if self.may_ask() || !self.waits_for_acks() {
             at = earliest(at, now + self.rest_ns);
             self.rest_ns = (self.rest_ns * 5 / 4).min(LONGEST_REST_NS);
         }

@@ -173,7 +173,9 @@ impl Task {
             open.call0(py)?;
         }
         self.is_open = true;
-        self.spec.attach(py, &self.cell)
+        self.spec.attach(py, &self.cell)?;
+        self.cell.open(py);
+        Ok(())
     }
 
     /// Calls `close` if the task was opened; an exception is told and otherwise ignored.
@@ -181,6 +183,7 @@ impl Task {
         if !std::mem::take(&mut self.is_open) {
             return;
         }
+        self.cell.close(); // Nobody would hand over what is emitted now.
         if let Some(close) = &self.spec.close
             && let Err(error) = close.call0(py)
         {

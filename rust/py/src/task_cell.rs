@@ -24,12 +24,21 @@ unsafe impl Send for TaskCell {}
 
 impl TaskCell {
     pub fn new(collector: Collector) -> Self {
-        // SAFETY: the caller is attached, as it made Python strings for the collector.
-        let owner = unsafe { ffi::PyThreadState_Get() };
-        Self { owner: AtomicPtr::new(owner), is_open: AtomicBool::new(true), collector: RefCell::new(collector) }
+        Self {
+            owner: AtomicPtr::new(std::ptr::null_mut()),
+            is_open: AtomicBool::new(true),
+            collector: RefCell::new(collector),
+        }
     }
 
-    /// The task is over: every later call raises.
+    /// The calling thread is the task's, which begins, perhaps with a fresh instance.
+    pub fn open(&self, _py: Python<'_>) {
+        // SAFETY: attached, so there is a current thread state.
+        self.owner.store(unsafe { ffi::PyThreadState_Get() }, Ordering::Release);
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    /// The task is over, or its instance is: every later call raises.
     pub fn close(&self) {
         self.is_open.store(false, Ordering::Release);
         self.owner.store(std::ptr::null_mut(), Ordering::Release);
@@ -57,7 +66,7 @@ impl TaskCell {
         // SAFETY: attached, as above.
         let here = unsafe { ffi::PyThreadState_Get() };
         let text = if !self.is_open.load(Ordering::Acquire) {
-            format!("{what} after the task ended: its run is over or it was replaced")
+            format!("{what} in close() or after it: the task is over, or a fresh instance took its place")
         } else if here != self.owner.load(Ordering::Acquire) {
             format!(
                 "{what} from another thread than the task's own; hand the values to the task (a queue that tick() reads), or ack from there and emit here"

@@ -3,8 +3,8 @@
 //! audits old roots. It looks every millisecond while executors wait for each other, more and more seldom while they do little,
 //! and attaches only when there is something to do in Python.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -194,12 +194,15 @@ impl Timer {
             let Some(cell) = lock(&task.cell).clone() else { return };
             // SAFETY: attached, on a Python with a GIL.
             let Some(mut collector) = (unsafe { cell.borrow_from_timer(py) }) else { return };
+            let mut refused = Vec::new();
             if !collector.outbox.is_empty() || !collector.acks.is_empty() {
-                collector.flush_some();
+                refused = collector.flush_some();
             }
             if self.shared.plan.component_of(collector.task).is_spout {
                 task.has_in_hand.store(!collector.outbox.is_empty(), Ordering::Release);
             }
+            drop(collector);
+            drop(refused); // Runs destructors: they may let the owner go on, who must find its collector.
         });
     }
 
@@ -209,7 +212,14 @@ impl Timer {
             let timeout = self.shared.settings_of(id).ack_timeout_ns;
             let Some(before) = now.checked_sub(timeout) else { continue };
             let old = lock(&task.held).older_than(before);
+            let in_call = task.in_user_since_ns.load(Ordering::Acquire) != 0;
+            if in_call && task.is_batch.load(Ordering::Relaxed) {
+                continue; // All that it holds is in the batch that is worked on, or about to be.
+            }
             for key in old {
+                if in_call && *lock(&task.in_call) == Some(key) {
+                    continue;
+                }
                 let tuple = lock(&task.held).take_reference(key);
                 if let Some(tuple) = tuple {
                     lock(&task.timed_out).push(tuple);
@@ -350,6 +360,14 @@ impl Timer {
 /// Hands reached positions to the runtime, which stores them durably. A failure stops the run: acked work would come again
 /// without anybody knowing.
 pub fn store_positions(py: Python<'_>, shared: &Arc<Shared>) {
+    // Between taking and storing, another thread's newer position must not be overtaken. The holder needs the interpreter.
+    let _storing = loop {
+        match shared.storing.try_lock() {
+            Ok(guard) => break guard,
+            Err(TryLockError::Poisoned(guard)) => break guard.into_inner(),
+            Err(TryLockError::WouldBlock) => py.detach(|| std::thread::sleep(Duration::from_micros(50))),
+        }
+    };
     let mut items: Vec<(u32, u32, Py<PyAny>)> = Vec::new();
     for (index, task) in shared.tasks.iter().enumerate() {
         let reached = lock(&task.positions).reached.take();

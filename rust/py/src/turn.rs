@@ -93,8 +93,8 @@ pub struct Turns {
 /// One executor's place among the turns; the waker of everything it waits for.
 #[derive(Clone)]
 pub struct Seat {
-    turns: Arc<Turns>,
-    id: u32,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) id: u32,
 }
 
 impl Wake for Seat {
@@ -157,13 +157,14 @@ impl Turns {
 
     fn ring(&self, id: u32) {
         let mut inner = self.lock();
+        let fd = self.places[id as usize].bell_fd.load(Ordering::Relaxed);
+        if fd >= 0 {
+            // Whatever its thread does: it may be parked for room, and would take this ring for an answer to that.
+            write_bell(fd);
+        }
         let state = &mut inner.seats[id as usize];
         state.rung = true;
         if state.phase != Phase::Parked {
-            let fd = self.places[id as usize].bell_fd.load(Ordering::Relaxed);
-            if fd >= 0 {
-                write_bell(fd);
-            }
             return;
         }
         if state.is_free {
@@ -274,8 +275,9 @@ fn write_bell(fd: i32) {
 }
 
 impl Seat {
-    /// From now on `fd`, an eventfd, is written to at each ring; a negative one ends that.
+    /// From now on `fd`, an eventfd, is written to at each ring; a negative one ends that, and nobody writes when this returns.
     pub fn set_bell(&self, fd: i32) {
+        let _inner = self.turns.lock();
         self.turns.places[self.id as usize].bell_fd.store(fd, Ordering::Relaxed);
     }
 
@@ -454,52 +456,5 @@ impl Seat {
             std::thread::park();
         }
         self.settle();
-    }
-
-    /// Moves to the home core, or away from a former one, after the turn was got. Chooses the home if there is none.
-    #[inline]
-    fn settle(&self) {
-        let turns = &self.turns;
-        let place = &turns.places[self.id as usize];
-        let home = turns.home.load(Ordering::Relaxed);
-        if home != place.core.load(Ordering::Relaxed) || (home == ANYWHERE && turns.pins) {
-            self.move_home(home);
-        }
-    }
-
-    #[cold]
-    fn move_home(&self, home: i32) {
-        let turns = &self.turns;
-        let place = &turns.places[self.id as usize];
-        if self.is_free() || !turns.pins {
-            return;
-        }
-        let mut home = home;
-        if home == ANYWHERE {
-            if place.core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE {
-                affinity::unpin(0);
-            }
-            if turns.now_ns() < turns.home_from_ns.load(Ordering::Relaxed) {
-                return;
-            }
-            home = affinity::current_core();
-            turns.home.store(home, Ordering::Relaxed);
-        }
-        if home >= 0 && affinity::pin(home) {
-            place.core.store(home, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether this seat's thread is restricted to a core.
-    #[inline]
-    pub fn is_pinned(&self) -> bool {
-        self.turns.places[self.id as usize].core.load(Ordering::Relaxed) != ANYWHERE
-    }
-
-    /// Lifts the restriction until the next turn. Call on the seat's thread.
-    pub fn unpin(&self) {
-        if self.turns.places[self.id as usize].core.swap(ANYWHERE, Ordering::Relaxed) != ANYWHERE {
-            affinity::unpin(0);
-        }
     }
 }

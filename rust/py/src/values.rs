@@ -246,6 +246,12 @@ impl Verdict {
                 "a verdict is retry(after_s=…), DEAD_LETTER or DROP; got {kind:?}"
             )));
         }
+        if after_s.is_some_and(|s| !s.is_finite() || s < 0.0) {
+            return Err(PyValueError::new_err(format!(
+                "retry(after_s=…) takes seconds, 0 or more; got {}",
+                after_s.unwrap_or_default()
+            )));
+        }
         Ok(Self { kind, after_s })
     }
 

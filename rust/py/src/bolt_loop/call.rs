@@ -24,12 +24,7 @@ use super::BoltTask;
 
 impl BoltTask {
     /// For the asyncio loop: takes up to `max_n` tuples, held from now on, and the signals between them.
-    pub fn take<'py>(
-        &mut self,
-        py: Python<'py>,
-        max_n: usize,
-        taken: &mut Vec<(u32, Bound<'py, Tuple>)>,
-    ) -> PyResult<()> {
+    pub fn take<'py>(&mut self, py: Python<'py>, max_n: usize, taken: &mut Vec<Bound<'py, Tuple>>) -> PyResult<()> {
         let shared = Arc::clone(&self.task.shared);
         let own = shared.task(self.task.id);
         while taken.len() < max_n {
@@ -55,7 +50,7 @@ impl BoltTask {
             let tuple = self.hold_one(py, &shared, envelope);
             self.worked += 1;
             self.batch = batch;
-            taken.extend(tuple?.map(|tuple| (self.task.id.0, tuple)));
+            taken.extend(tuple?);
         }
         Ok(())
     }
@@ -88,7 +83,10 @@ impl BoltTask {
         let is_batch = self.task.spec.mode == Mode::Batch;
         self.task.cell.own().current = if is_batch { Current::None } else { Current::Held(key) };
         let task = self.task.id;
+        *lock(&own.in_call) = Some(key);
         let result = self.call(py, shared, envelope, attempt, || Hold::Held { task, key, shared: Arc::clone(shared) });
+        lock(&own.held).touch(key, shared.now_ns()); // If it is held on, then by nobody who works on it.
+        *lock(&own.in_call) = None;
         self.task.cell.own().current = Current::None;
         if let Err(error) = result {
             let taken = lock(&own.held).remove(key);

@@ -160,6 +160,7 @@ impl BoltTask {
         own.in_user_since_ns.store(0, Ordering::Relaxed);
         match due {
             Ok(due) => self.timer_due_ns = due.map(|s| shared.now_ns() + (s.max(0.0) * 1e9) as u64),
+            Err(error) if shared.was_cut(py, &error) => {}
             Err(error) => {
                 self.timer_due_ns = Some(shared.now_ns() + 1_000_000);
                 shared.user_error(py, self.task.id, "timer", &error, "");
@@ -206,8 +207,8 @@ impl BoltTask {
         let shared = &self.task.shared;
         let own = shared.task(self.task.id);
         View {
-            held: lock(&own.held).len(),
-            pending: lock(&own.ledger).pending(),
+            held: lock(&own.held).len() + own.background.load(Ordering::Acquire).max(0) as usize,
+            pending: lock(&own.ledger).pending().max(usize::from(own.has_replays.load(Ordering::Acquire))),
             is_cycle_flushed: shared.is_cycle_flushed(self.task.id),
             is_cycle_over: shared.is_cycle_over(self.task.id),
         }

@@ -60,7 +60,6 @@ impl Collector {
         position: Option<Py<PyAny>>,
         direct: Option<TaskId>,
     ) -> PyResult<bool> {
-        self.count();
         self.drawn.clear();
         self.drawn.extend((0..self.targets.len()).map(|_| self.edges.draw()));
         let sum = self.drawn.iter().fold(0, |sum, edge| sum ^ edge.bits());
@@ -78,6 +77,7 @@ impl Collector {
             dead: None,
         };
         let head = self.begin(py, record, sum)?;
+        self.count();
         let emission = Emission { head, ..emission };
         let (rest, wants_flush) =
             self.outbox.send(emission, &self.targets, Anchors::Root(&self.drawn), &mut self.edges, |p| p.share(py));
@@ -94,7 +94,8 @@ impl Collector {
         shared.pending.store(ledger.pending(), Ordering::Relaxed);
         drop(ledger);
         let attempt = begun.map_err(|record| {
-            drop(record);
+            let position = lock(&shared.positions).frontier.take_back(record.ticket);
+            drop((record, position));
             errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
         })?;
         let root = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
