@@ -5,6 +5,7 @@
 //! slow task does not hoard work that others could do. The clock is read every few calls, as many as fit in that time; when they
 //! suddenly take long the timer says so (`wants_cut`).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,7 +25,7 @@ use crate::shared::Shared;
 use crate::stats::add;
 use crate::task::{Mode, Task};
 use crate::turn::{SLICE, Seat};
-use crate::values::Hold;
+use crate::values::{Hold, Tuple};
 
 mod call;
 mod end;
@@ -51,6 +52,8 @@ pub struct BoltTask {
     executed: u64,
     acked: u64,
     calls: u64,
+    /// A `Tuple` that the last call did not keep, emptied.
+    spare: Cell<Option<Py<Tuple>>>,
 }
 
 impl BoltTask {
@@ -81,6 +84,7 @@ impl BoltTask {
             executed: 0,
             acked: 0,
             calls: 0,
+            spare: Cell::new(None),
             task,
         }
     }

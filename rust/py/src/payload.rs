@@ -35,7 +35,7 @@ impl Payload {
 
     /// Without the wrapper of checked mode.
     pub fn inner<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        match self.0.bind(py).cast::<Checked>() {
+        match self.0.bind(py).cast_exact::<Checked>() {
             Ok(checked) => checked.get().values.bind(py).clone(),
             Err(_) => self.0.bind(py).clone(),
         }

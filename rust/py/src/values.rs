@@ -1,13 +1,15 @@
 //! Small classes that users hold in their hands: `Tuple`, `To`, `Verdict`, `Failure`.
 
+use std::cell::UnsafeCell;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyInt, PyString, PyTuple};
 use rainband_core::ids::TaskId;
 
 use crate::held::HeldKey;
@@ -44,12 +46,28 @@ pub enum Hold {
 /// >>> tup[0], tup["count"], len(tup), list(tup)
 /// ('a', 1, 2, ['a', 1])
 #[pyclass(frozen, weakref, module = "rainband._core")]
-pub struct Tuple {
+pub struct Tuple(UnsafeCell<TupleData>);
+
+/// What a `Tuple` is made of.
+pub struct TupleData {
     pub payload: Payload,
     pub names: Arc<StreamNames>,
     pub from: u32,
     pub attempt: u32,
     pub hold: Hold,
+}
+
+// SAFETY: the data is written by `Tuple::fill` and `Tuple::empty` alone, while nobody else has a reference to the object.
+unsafe impl Sync for Tuple {}
+
+impl std::ops::Deref for Tuple {
+    type Target = TupleData;
+
+    #[inline]
+    fn deref(&self) -> &TupleData {
+        // SAFETY: as above: nobody writes while there is another reference than that of the writer.
+        unsafe { &*self.0.get() }
+    }
 }
 
 #[pymethods]
@@ -75,7 +93,7 @@ impl Tuple {
             return Err(PyValueError::new_err(format!("a tuple of {width} fields takes {width} values, got {got}")));
         }
         let payload = if width == 1 { values.bind(py).get_item(0)?.unbind() } else { values.into_any() };
-        Ok(Self {
+        Ok(Self::of(TupleData {
             payload: Payload(payload),
             names: Arc::new(StreamNames {
                 component: PyString::new(py, component).unbind(),
@@ -86,7 +104,7 @@ impl Tuple {
             from: task,
             attempt,
             hold: Hold::None,
-        })
+        }))
     }
 
     /// The values, as a tuple.
@@ -131,6 +149,12 @@ impl Tuple {
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let width = self.names.width as isize;
+        if let Ok(at) = key.cast_exact::<PyInt>()
+            && let Ok(at) = at.extract::<isize>()
+            && (0..width).contains(&at)
+        {
+            return self.value(py, at as usize);
+        }
         if let Ok(name) = key.cast::<PyString>() {
             for (at, field) in self.names.fields.bind(py).iter().enumerate() {
                 if field.is(name) || field.eq(name)? {
@@ -179,6 +203,45 @@ impl Tuple {
 }
 
 impl Tuple {
+    pub fn of(data: TupleData) -> Self {
+        Self(UnsafeCell::new(data))
+    }
+
+    /// Lets go of the values of a tuple that user code has not kept. Returns whether that is so: then the object can be filled
+    /// again, which is much less work than to make one.
+    #[inline]
+    pub fn empty(tuple: &Bound<'_, Self>) -> bool {
+        let object = tuple.as_ptr();
+        // SAFETY: a live object of a class with a list of weak references; with the interpreter held and one reference, ours,
+        // nobody reads the data while it is changed.
+        unsafe {
+            let weak = object.byte_offset((*ffi::Py_TYPE(object)).tp_weaklistoffset).cast::<*mut ffi::PyObject>();
+            if ffi::Py_REFCNT(object) != 1 || !(*weak).is_null() {
+                return false;
+            }
+            let data = &mut *tuple.get().0.get();
+            let old = std::mem::replace(&mut data.payload.0, tuple.py().None());
+            drop(old.into_bound(tuple.py()));
+        }
+        true
+    }
+
+    /// Makes a tuple that was emptied, and that only the caller has, the next one.
+    ///
+    /// # Safety
+    /// [`Tuple::empty`] returned `true`, and the object was not given away since.
+    #[inline]
+    pub unsafe fn fill(tuple: &Bound<'_, Self>, payload: Payload, names: &Arc<StreamNames>, rest: (u32, u32, Hold)) {
+        // SAFETY: see above.
+        let data = unsafe { &mut *tuple.get().0.get() };
+        let none = std::mem::replace(&mut data.payload, payload);
+        drop(none.0.into_bound(tuple.py()));
+        if !Arc::ptr_eq(&data.names, names) {
+            data.names = Arc::clone(names);
+        }
+        (data.from, data.attempt, data.hold) = rest;
+    }
+
     fn value<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.payload.inner(py);
         if self.names.width == 1 { Ok(inner) } else { inner.get_item(at) }
@@ -188,7 +251,7 @@ impl Tuple {
 impl Drop for Tuple {
     /// A held tuple that nobody can ack any more fails at once.
     fn drop(&mut self) {
-        if let Hold::Held { task, key, shared } = std::mem::replace(&mut self.hold, Hold::None) {
+        if let Hold::Held { task, key, shared } = std::mem::replace(&mut self.0.get_mut().hold, Hold::None) {
             crate::ack::forget(&shared, task, key);
         }
     }

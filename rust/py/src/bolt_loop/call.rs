@@ -18,7 +18,7 @@ use crate::errors;
 use crate::payload::{Checked, Payload};
 use crate::shared::{Shared, lock};
 use crate::task::{Mode, TUPLE};
-use crate::values::{Hold, Tuple};
+use crate::values::{Hold, Tuple, TupleData};
 
 use super::BoltTask;
 
@@ -71,7 +71,7 @@ impl BoltTask {
         let key = lock(&shared.task(self.task.id).held).insert(InHand::of(envelope), shared.now_ns());
         let names = Arc::clone(&shared.names[envelope.stream.index()]);
         let hold = Hold::Held { task: self.task.id, key, shared: Arc::clone(shared) };
-        self.hand_out(py, Tuple { payload, names, from: envelope.from.0, attempt, hold }).map(Some)
+        self.hand_out(py, TupleData { payload, names, from: envelope.from.0, attempt, hold }).map(Some)
     }
 
     /// Held until user code acks it.
@@ -130,8 +130,16 @@ impl BoltTask {
         let names = &shared.names[envelope.stream.index()];
         let tuple = if binding.takes_tuple || !spec.auto_ack {
             let payload = Payload(inner.clone().unbind());
-            let tuple = Tuple { payload, names: Arc::clone(names), from: envelope.from.0, attempt, hold: hold() };
-            Some(self.hand_out(py, tuple)?)
+            let (from, hold) = (envelope.from.0, hold());
+            Some(match self.spare.take() {
+                Some(spare) => {
+                    let tuple = spare.into_bound(py);
+                    // SAFETY: it was emptied when it became the spare one.
+                    unsafe { Tuple::fill(&tuple, payload, names, (from, attempt, hold)) };
+                    tuple
+                }
+                None => self.hand_out(py, TupleData { payload, names: Arc::clone(names), from, attempt, hold })?,
+            })
         } else {
             None
         };
@@ -156,16 +164,23 @@ impl BoltTask {
         if shared.settings.checked {
             self.check(py, envelope, "after")?;
         }
+        if let Some(tuple) = tuple
+            && spec.auto_ack
+            && shared.has_gil
+            && Tuple::empty(&tuple)
+        {
+            self.spare.set(Some(tuple.unbind()));
+        }
         Ok(())
     }
 
     /// Makes the `Tuple` that user code gets. Where the task wants to know what timed out, the table keeps a weak reference.
-    pub(super) fn hand_out<'py>(&self, py: Python<'py>, tuple: Tuple) -> PyResult<Bound<'py, Tuple>> {
+    pub(super) fn hand_out<'py>(&self, py: Python<'py>, tuple: TupleData) -> PyResult<Bound<'py, Tuple>> {
         let key = match (&tuple.hold, &self.task.spec.cancel) {
             (Hold::Held { key, .. }, Some(_)) => Some(*key),
             _ => None,
         };
-        let tuple = Bound::new(py, tuple)?;
+        let tuple = Bound::new(py, Tuple::of(tuple))?;
         if let Some(key) = key {
             let reference = PyWeakrefReference::new(tuple.as_any())?.into_any().unbind();
             let rest = lock(&self.task.shared.task(self.task.id).held).attach(key, reference);
