@@ -61,7 +61,21 @@ struct Route {
 pub struct Router {
     first_stream: u32,
     streams: Vec<Vec<Route>>,
-    only: Vec<Option<(TaskId, bool)>>,
+    ways: Vec<Option<Way>>,
+}
+
+/// How each tuple of a stream finds the only task that it goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is the same for all.
+    Task {
+        /// That one.
+        task: TaskId,
+        /// Whether the values must hold a key all the same ([`Chooser::check_key`]).
+        needs_key: bool,
+    },
+    /// By the hash of its first field: [`Router::task_of_key`].
+    FirstField,
 }
 
 impl Router {
@@ -92,8 +106,8 @@ impl Router {
         };
         let first_stream = streams.start;
         let streams: Vec<Vec<Route>> = streams.map(routes).collect();
-        let only = streams.iter().map(|routes| only_target(routes)).collect();
-        Self { first_stream, streams, only }
+        let ways = streams.iter().map(|routes| way(routes)).collect();
+        Self { first_stream, streams, ways }
     }
 
     /// Writes to `targets` the tasks that a tuple on `stream` goes to, one entry a delivery.
@@ -114,11 +128,17 @@ impl Router {
         Ok(())
     }
 
-    /// The target of every tuple on `stream`, if that needs no choice: one subscription whose component has one task. With it,
-    /// whether the values must hold a key all the same ([`Chooser::check_key`]).
+    /// The short way of the tuples on `stream`, if they have one: a single subscription, by a component of one task or by one key.
     #[inline]
-    pub fn only_target(&self, stream: StreamId) -> Option<(TaskId, bool)> {
-        self.only[(stream.0 - self.first_stream) as usize]
+    pub fn way(&self, stream: StreamId) -> Option<Way> {
+        self.ways[(stream.0 - self.first_stream) as usize]
+    }
+
+    /// The target on `stream`, whose way is [`Way::FirstField`], of a tuple whose key has this hash.
+    #[inline]
+    pub fn task_of_key(&self, stream: StreamId, hash: u64) -> TaskId {
+        let tasks = &self.streams[(stream.0 - self.first_stream) as usize][0].tasks;
+        tasks[key::task_of(key::group_of(hash), tasks.len())]
     }
 
     /// Writes to `targets` the delivery of a direct emit to `task`. Returns whether a subscriber has that task.
@@ -190,13 +210,14 @@ impl Route {
     }
 }
 
-fn only_target(routes: &[Route]) -> Option<(TaskId, bool)> {
+fn way(routes: &[Route]) -> Option<Way> {
     let [route] = routes else { return None };
-    let [task] = route.tasks[..] else { return None };
-    match route.grouping {
-        Grouping::Direct | Grouping::Custom | Grouping::PartialKey(_) => None,
-        Grouping::Fields(_) => Some((task, true)),
-        _ => Some((task, false)),
+    match (&route.grouping, &route.tasks[..]) {
+        (Grouping::Direct | Grouping::Custom | Grouping::PartialKey(_), _) => None,
+        (Grouping::Fields(_), [task]) => Some(Way::Task { task: *task, needs_key: true }),
+        (Grouping::Fields(fields), _) if fields[..] == [0] => Some(Way::FirstField),
+        (_, [task]) => Some(Way::Task { task: *task, needs_key: false }),
+        _ => None,
     }
 }
 

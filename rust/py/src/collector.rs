@@ -8,7 +8,7 @@ use rainband_core::deliver::{Anchors, Emission, Outbox};
 use rainband_core::emit::{EdgeIds, InHand, join_heads, mix};
 use rainband_core::ids::{ComponentId, EdgeId, RootRef, StreamId, TaskId};
 use rainband_core::key::KeyBytes;
-use rainband_core::route::Router;
+use rainband_core::route::{Router, Way};
 use rainband_core::tuple::Head;
 
 use crate::choose::{Ask, Refused, is_plain_key, shuffled};
@@ -107,8 +107,8 @@ pub struct Collector {
     pub warned_single_list: bool,
     pub last_position: Option<Py<PyAny>>,
     pub loop_bytes: u64,
-    /// The only target of the stream `default`, and whether it wants a key; `None` also where tuples are checked.
-    straight: Option<(TaskId, bool)>,
+    /// How tuples of the stream `default` find their only target; `None` also where tuples are checked.
+    straight: Option<Way>,
     targets: Vec<TaskId>,
     drawn: Vec<EdgeId>,
     key: KeyBytes,
@@ -139,7 +139,7 @@ impl Collector {
             let stream = &shared.plan.streams[id.index()];
             !stream.direct && stream.width == 1 && !shared.settings.checked
         };
-        let straight = first.filter(is_straight).and_then(|id| router.only_target(id));
+        let straight = first.filter(is_straight).and_then(|id| router.way(id));
         Self {
             task,
             component,
@@ -172,19 +172,32 @@ impl Collector {
     /// Emits `payload` on the stream `default` anchored to the tuple in hand, if that tuple has one possible target; the rule in a
     /// pipeline, and so free of everything that other cases need. Gives the payload back if they do.
     #[inline(always)]
-    pub fn emit_straight(&mut self, payload: Payload, bytes: u32) -> Straight<()> {
-        let Some((target, needs_key)) = self.straight else { return Straight::Not(payload, ()) };
+    pub fn emit_straight(&mut self, py: Python<'_>, payload: Payload, bytes: u32) -> Straight<()> {
         if !matches!(self.current, Current::Mine) || self.is_finishing {
             return Straight::Not(payload, ());
         }
-        if needs_key && !is_plain_key(&payload) {
-            return Straight::Not(payload, ());
-        }
+        let Some(target) = self.straight_target(py, &payload) else { return Straight::Not(payload, ()) };
         let emission =
             Emission { payload, head: self.in_hand.child_head(), stream: self.streams[0].id, from: self.task, bytes };
         self.emitted += 1;
         self.delivered += 1;
         Straight::sent(self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges))
+    }
+
+    /// The only target of a tuple of one field on the stream `default`, where it is found without asking.
+    #[inline(always)]
+    fn straight_target(&mut self, py: Python<'_>, payload: &Payload) -> Option<TaskId> {
+        match self.straight? {
+            Way::Task { task, needs_key } => (!needs_key || is_plain_key(payload)).then_some(task),
+            Way::FirstField => {
+                if !is_plain_key(payload) {
+                    return None;
+                }
+                self.key.clear();
+                keys::write(payload.0.bind(py), &mut self.key).ok()?;
+                Some(self.router.task_of_key(self.streams[0].id, self.key.hash()))
+            }
+        }
     }
 
     /// Emits `payload` on stream number `at`. Blocks, detached, while a target is full.

@@ -175,7 +175,7 @@ fn emit_plain(
     if is_spout {
         return collector.emit(py, 0, payload, bytes, How::Untracked, None);
     }
-    match collector.emit_straight(payload, bytes) {
+    match collector.emit_straight(py, payload, bytes) {
         Straight::Sent => Ok(()),
         Straight::SentLast => collector.flush_emitted(py),
         Straight::Not(payload, ()) => collector.emit(py, 0, payload, bytes, How::Current, None),
@@ -315,7 +315,7 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
         let bytes = size_of_value(&value);
         let mut payload = Payload(value.unbind());
         if matches!(how, How::Current) {
-            match collector.emit_straight(payload, bytes) {
+            match collector.emit_straight(py, payload, bytes) {
                 Straight::Sent => return Ok(()),
                 Straight::SentLast => return collector.flush_emitted(py),
                 Straight::Not(rest, ()) => payload = rest,

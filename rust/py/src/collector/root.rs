@@ -9,7 +9,6 @@ use rainband_core::frontier::Ticket;
 use rainband_core::ids::{Incarnation, RootRef, TaskId};
 use rainband_core::tuple::{Head, Roots};
 
-use crate::choose::is_plain_key;
 use crate::errors;
 use crate::payload::Payload;
 use crate::roots::{NO_TASK, Record};
@@ -30,10 +29,7 @@ impl Collector {
         bytes: u32,
         id: Py<PyAny>,
     ) -> PyResult<Straight<Py<PyAny>>> {
-        let Some((target, needs_key)) = self.straight else { return Ok(Straight::Not(payload, id)) };
-        if needs_key && !is_plain_key(&payload) {
-            return Ok(Straight::Not(payload, id));
-        }
+        let Some(target) = self.straight_target(py, &payload) else { return Ok(Straight::Not(payload, id)) };
         let stream = self.streams[0].id;
         let edge = self.edges.draw();
         let record = Record {
