@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use rainband_core::ids::{ComponentId, StreamId, TaskId};
 use rainband_core::plan::{ComponentSpec, Grouping, InputSpec, Plan, StreamSpec};
-use rainband_core::route::{Chooser, Router};
+use rainband_core::route::{Chooser, Router, Way};
 
 use super::check::{Effort, ensure, for_all};
 
@@ -100,6 +100,14 @@ pub fn conserves(effort: Effort) -> Result<(), String> {
             let mut tables = Tables { full, custom };
             let targets = route(&mut router, hash, &mut tables)?;
             check_targets(&plan, &bolts, &tables, hash, &targets)?;
+            let short = match router.way(StreamId(0)) {
+                Some(Way::Task { task, .. }) => Some(task),
+                Some(Way::FirstField) => Some(router.task_of_key(StreamId(0), hash)),
+                None => None,
+            };
+            ensure(short.is_none_or(|task| targets == [task]), || format!("{short:?} by the short way, {targets:?}"))?;
+            let has_choice = bolts.len() > 1 || matches!(bolts[0], (Grouping::Custom | Grouping::Direct, _));
+            ensure(short.is_none() || !has_choice, || "a short way where there is a choice".into())?;
             check_direct(&plan, &bolts, &router, TaskId(1 + u32::from(pick) % all.len() as u32))?;
         }
         Ok(())
