@@ -111,6 +111,15 @@ class Numbers(Spout):
         self.notes.dead.append((id, failure))
 
 
+class Burst(Numbers):
+    """Emits all its numbers in one call: they are on their way as whole batches before the first is worked on."""
+
+    def next_tuple(self) -> None:
+        while self.n < self.stop:
+            super().next_tuple()
+        self.end()
+
+
 class Notes:
     """What a `Numbers` was told."""
 

@@ -1,13 +1,16 @@
 """`async` bolts on the real engine: API "async bolts", ENGINE 2.1, 5.1, 5.2."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rainband import Bolt, Reject, Spout, TaskContext, Topology, Tuple, bolt
+from rig import DEADLINE_S, Burst, Gate, Notes, Rig, wait_until
+
+from rainband import Bolt, Reject, Spout, TaskContext, Topology, Tuple, bolt, grouping
 
 
 class Numbers(Spout):
@@ -149,6 +152,29 @@ def test_a_tuple_held_too_long_is_cancelled_and_replayed(tmp_path: Path) -> None
     assert report.components["work"].failed == {"timeout": 3}
 
 
+def test_what_was_taken_and_not_begun_does_not_time_out(rig: Rig) -> None:
+    """ENGINE 2.1: an executor takes more than one of its tasks may begin; what waits there waits as in a queue."""
+    notes = Notes()
+    begun: list[int] = []
+
+    class Naps(Bolt):
+        ack_timeout_s = 0.3
+        concurrency = 1
+
+        async def process(self, n: int) -> None:
+            begun.append(n)
+            await asyncio.sleep(0.15)
+
+    topology = rig.topology()
+    topology.spout("numbers", partial(Burst, 4, notes=notes))
+    # The room of all tasks of the executor is taken at once; one of them receives everything.
+    topology.bolt("naps", Naps, inputs={"numbers": grouping.global_()}, parallelism=1, tasks=4)
+    report = rig.run(topology)
+    assert begun == [1, 2, 3, 4]
+    assert notes.failed == []
+    assert report.components["naps"].failed == {}
+
+
 def test_hooks_may_be_async_and_finish_comes_last(tmp_path: Path) -> None:
     calls: list[str] = []
 
@@ -214,3 +240,80 @@ def test_an_idle_async_bolt_costs_nothing(tmp_path: Path) -> None:
     before = time.process_time()
     made.run()
     assert time.process_time() - before < 0.2
+
+
+def test_a_tuple_that_comes_while_the_loop_waits_for_room_is_seen(rig: Rig) -> None:
+    """ENGINE 2.2, 4.1: news that come while the executor waits before a full queue wake its loop afterwards."""
+    gate, go, entered = threading.Event(), threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    class Two(Spout):
+        outputs = ["n"]
+
+        def open(self, context: TaskContext) -> None:
+            self.n = 0
+
+        def next_tuple(self) -> None:
+            if self.n == 2:
+                self.end()
+            elif self.n == 0 or go.is_set():
+                self.n += 1
+                self.emit(self.n, id=self.n)
+
+    class Fans(Bolt):
+        outputs = ["n"]
+        concurrency = 2
+
+        def prepare(self, context: TaskContext) -> None:
+            self.second = asyncio.Event()
+
+        async def process(self, n: int) -> None:
+            begun.append(n)
+            if n == 1:
+                self.emit(n)  # the gate has it in hand, which takes its only place
+                self.emit(n)  # so for this one the executor waits
+                await self.second.wait()  # an end would be news by itself
+            else:
+                self.second.set()
+
+    topology = rig.topology()
+    topology.spout("two", Two)
+    topology.bolt("fans", Fans, inputs="two")
+    topology.bolt("gate", partial(Gate, gate, entered), inputs="fans", config={"queue_capacity": 1})
+    with rig.running(topology) as running:
+        assert entered.wait(DEADLINE_S)
+        go.set()
+        wait_until(lambda: running.report().components["fans"].queue == 1, "the second tuple waiting")
+        gate.set()
+        report = rig.finish(running, within_s=2.0)
+    assert begun == [1, 2]
+    assert report.components["two"].roots.acked == 2
+
+
+def test_what_is_finished_while_another_coroutine_blocks_is_not_lost(rig: Rig) -> None:
+    """ENGINE 2.2: what a coroutine emitted and acked is held by its executor until the loop hands it over."""
+    notes = Notes()
+    attempts: list[int] = []
+
+    class Blocks(Bolt):
+        outputs = ["n"]
+        concurrency = 2
+
+        async def process(self, n: int) -> None:
+            if n == 1:
+                self.emit(n)
+            else:
+                time.sleep(0.5)  # many rounds of the audit
+
+    class Sees(Bolt):
+        def process(self, tup: Tuple) -> None:
+            attempts.append(tup.attempt)
+
+    topology = rig.topology(audit_s=0.1)
+    topology.spout("numbers", partial(Burst, 2, notes=notes))
+    topology.bolt("blocks", Blocks, inputs="numbers")
+    topology.bolt("sees", Sees, inputs="blocks")
+    report = rig.run(topology)
+    assert report.counters["lost"] == 0
+    assert notes.failed == []
+    assert attempts == [1]

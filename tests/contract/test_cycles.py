@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rig import DEADLINE_S, Collect, Identity, Notes, Numbers, wait_until
 
-from rainband import Bolt, EmitError, TaskContext, Tuple, grouping
+from rainband import Bolt, EmitError, Reject, TaskContext, Tuple, grouping
 
 if TYPE_CHECKING:
     from rig import Rig
@@ -323,3 +325,101 @@ def test_two_cycles_one_behind_the_other(rig: Rig) -> None:
 
     assert Counter(seen) == Counter(k for n in range(1, 65) for m in halves(n) for k in halves(m))
     assert ends == ["first", "first", "second"]
+
+
+def test_a_replay_that_waits_before_a_full_queue_does_not_keep_a_cycle_alive(rig: Rig) -> None:
+    """ENGINE 5.3: a root is buried while one delivery of its replay waits for room; it goes out, the cycle ends."""
+    gate, entered = threading.Event(), threading.Event()
+    attempts: list[int] = []
+
+    class Speaks(Bolt):
+        outputs = ["n"]
+        tick_interval_s = 0.005
+
+        def prepare(self, context: TaskContext) -> None:
+            self.has_spoken = False
+
+        def process(self, n: Any) -> None:
+            self.emit(n)
+
+        def tick(self) -> None:
+            if entered.is_set() and not self.has_spoken:
+                self.has_spoken = True
+                self.emit("root")
+
+    class Full(Bolt):
+        """Stands in its first call, with one tuple in its queue, while the root is tried again and buried."""
+
+        outputs = ["n"]
+        queue_capacity = 2
+
+        def process(self, n: Any) -> None:
+            entered.set()
+            assert gate.wait(DEADLINE_S)
+
+    class Refuses(Bolt):
+        outputs = ["n"]
+
+        def process(self, tup: Tuple) -> None:
+            if tup["n"] == "root":
+                attempts.append(tup.attempt)
+                raise ValueError if tup.attempt == 1 else Reject("no")
+
+    topology = rig.topology()
+    topology.spout("numbers", partial(Numbers, 1))
+    topology.bolt("speaks", Speaks, inputs=["numbers", "full", "refuses"])
+    topology.bolt("full", Full, inputs="speaks")
+    topology.bolt("refuses", Refuses, inputs="speaks")
+    running = topology.start()
+    try:
+        wait_until(lambda: running.report().components["speaks"].roots.dead == 1, within_s=5.0)
+    finally:
+        gate.set()
+        rig.finish(running, within_s=2.0)
+    assert attempts == [1, 2]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_an_async_tick_keeps_its_cycle_alive(rig: Rig, tracked: bool) -> None:
+    """ENGINE 5.3: a tick that is under way in a member can still send: no `finish` runs before its end."""
+    ticking = threading.Event()
+    events: list[str] = []
+
+    class Ticks(Bolt):
+        outputs = ["n"]
+        tick_interval_s = 0.005
+
+        async def process(self, n: Any) -> None: ...
+
+        async def tick(self) -> None:
+            if ticking.is_set():
+                return
+            ticking.set()
+            until = time.monotonic() + 0.3
+            while "finish" not in events and time.monotonic() < until:
+                await asyncio.sleep(0.005)
+            if tracked:
+                self.emit("tick")
+            else:
+                self.emit("tick", anchors=[])
+
+    class Sees(Bolt):
+        outputs = ["n"]
+
+        def process(self, n: Any) -> None:
+            events.append(n)
+
+        def finish(self) -> None:
+            events.append("finish")
+
+    class Late(Numbers):
+        def next_tuple(self) -> None:
+            if ticking.is_set():
+                super().next_tuple()
+
+    topology = rig.topology()
+    topology.spout("late", partial(Late, 1))
+    topology.bolt("ticks", Ticks, inputs=["late", "sees"])
+    topology.bolt("sees", Sees, inputs="ticks")
+    rig.run(topology)
+    assert events == ["tick", "finish"]

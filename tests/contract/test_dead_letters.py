@@ -6,14 +6,14 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from rig import Notes, Numbers, Quiet
 
-from rainband import Bolt, Failure, Reject, Spout, TaskContext, spout
+from rainband import DEAD_LETTER, DROP, Bolt, Failure, Reject, Spout, TaskContext, Tuple, retry, spout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
     from rig import Rig
 
 FIELDS = ["component", "stream", "values", "id", "reason", "error", "attempts", "at"]
@@ -112,6 +112,35 @@ def test_a_letter_that_its_subscriber_fails_goes_to_the_file(rig: Rig) -> None:
     assert row["error"] == "fails task 1: ValueError(2)"
     assert report.components["numbers"].roots.dead == 3
     assert sorted((n, failure.error) for n, failure in notes.dead) == [(n, f"ValueError({n})") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("verdict", [retry(after_s=0.0), DROP, DEAD_LETTER, None])
+def test_fail_is_not_asked_about_a_letter(rig: Rig, verdict: Any) -> None:
+    """ENGINE 2.5: its root was given up already; a letter that its subscriber fails goes to the file, unasked."""
+    notes = Notes()
+    attempts: list[int] = []
+
+    class Says(Numbers):
+        def fail(self, id: int, failure: Failure) -> Any:  # noqa: A002
+            super().fail(id, failure)
+            return DEAD_LETTER if failure.component == "refuses" else verdict
+
+    class Refuses(Bolt):
+        def process(self, tup: Tuple) -> None:
+            attempts.append(tup.attempt)
+            if tup.attempt == 1:
+                raise Reject("no")
+
+    topology = rig.topology()
+    topology.spout("numbers", partial(Says, 1, notes=notes))
+    topology.bolt("refuses", Refuses, inputs="numbers")
+    topology.bolt("takes", partial(Takes, [], {1}), inputs="numbers.dead_letter")
+    report = rig.run(topology)
+    assert attempts == [1]
+    assert [failure.component for _, failure in notes.failed] == ["refuses"]
+    assert [(n, failure.reason) for n, failure in notes.dead] == [(1, "rejected")]
+    assert [(row["id"], row["values"], row["reason"]) for row in letters(rig)] == [(1, [1], "rejected")]
+    assert report.components["numbers"].roots.dead == 1
 
 
 def test_spout_functions_have_dead_letters_too(rig: Rig) -> None:

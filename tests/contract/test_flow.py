@@ -86,6 +86,86 @@ def test_queues_are_bounded_in_bytes_too(rig: Rig) -> None:
     assert rig.run(again).components["large"].roots.acked == 5
 
 
+def test_queue_bytes_hold_replays_back_too(rig: Rig) -> None:
+    """ENGINE 4.1: a replay is as large as its tuple was, and waits for room like it."""
+    gate = threading.Event()
+    failed: list[int] = []
+
+    class Large(Numbers):
+        def next_tuple(self) -> None:
+            if self.n >= self.stop:
+                self.end()
+                return
+            self.n += 1
+            self.emit(bytes(100_000), id=self.n)
+
+    class FailsFirst(Bolt):
+        queue_bytes = 1_000_000
+
+        def process(self, tup: Tuple) -> None:
+            if tup.attempt == 1:
+                failed.append(1)
+                raise ValueError
+            assert gate.wait(DEADLINE_S)
+
+    topology = rig.topology(retry_backoff_s=0.1)
+    topology.spout("large", partial(Large, 50))
+    topology.bolt("fails", FailsFirst, inputs="large")
+    running = topology.start()
+    wait_until(lambda: len(failed) == 50)
+    wait_until(lambda: running.report().components["fails"].queue >= 8)
+    time.sleep(0.1)  # by then all are due
+    queued = running.report().components["fails"].queue
+    gate.set()
+    report = rig.finish(running)
+    assert queued <= 11
+    assert report.components["large"].roots.acked == 50
+
+
+def test_a_spout_is_woken_for_few_places_too(rig: Rig) -> None:
+    """ENGINE 4.1, 4.6: with most of `max_pending` held by a bolt, the places that get free are used at once."""
+
+    class Holds(Bolt):
+        auto_ack = False
+
+        def prepare(self, context: TaskContext) -> None:
+            self.held: list[Tuple] = []
+
+        def process(self, n: int, tup: Tuple) -> None:
+            if n <= 90:
+                self.held.append(tup)
+            else:
+                self.ack(tup)
+
+        def flush(self) -> None:
+            for tup in self.held:
+                self.ack(tup)
+            self.held.clear()
+
+    class Plain(Spout):
+        """Has no `ack`, so it need not be woken for each."""
+
+        outputs = ["n"]
+
+        def open(self, context: TaskContext) -> None:
+            self.n = 0
+
+        def next_tuple(self) -> None:
+            self.n += 1
+            if self.n > 290:
+                self.end()
+            else:
+                self.emit(self.n, id=self.n)
+
+    topology = rig.topology(max_pending=100)
+    topology.spout("plain", Plain)
+    topology.bolt("holds", Holds, inputs="plain")
+    began = time.monotonic()
+    report = rig.run(topology)
+    assert report.components["plain"].roots.acked == 290
+    assert time.monotonic() - began < 0.5, "ten places at a time, each time at the timer's look"
+
+
 @pytest.mark.parametrize("max_pending", [1, 7, 1000])
 def test_max_pending_with_a_fan_out_of_1000(rig: Rig, max_pending: int) -> None:
     """ENGINE 4.1: `max_pending` counts roots, not tuples; each may be as large as it likes, with any queue."""

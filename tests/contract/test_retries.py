@@ -127,6 +127,21 @@ def test_retry_after_says_when(rig: Rig) -> None:
         assert all(0.03 <= wait < 2 for wait in waits)
 
 
+def test_a_long_time_is_waited(rig: Rig) -> None:
+    """ENGINE 2.3: a retry in years is not one at once; the root keeps its place until the run is stopped."""
+    came: dict[int, list[tuple[int, float]]] = {}
+    notes = Notes()
+    topology = rig.topology()
+    topology.spout("numbers", partial(Says, 1, notes, retry(after_s=1e300)))
+    topology.bolt("fails", partial(Fails, 9, came), inputs="numbers")
+    running = topology.start()
+    wait_until(lambda: notes.failed)
+    assert running.wait(0.1) is None
+    report = running.stop(now=True)
+    assert [attempt for attempt, _ in came[1]] == [1]
+    assert report.pending == 1
+
+
 @pytest.mark.parametrize("verdict", [None, retry(), retry(after_s=0.0)])
 def test_attempts_count_whatever_the_verdict(rig: Rig, verdict: Any) -> None:
     """ENGINE 2.3: a spout that always says retry gets `max_attempts` all the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rig import DEADLINE_S, Collect, Gate, Identity, Notes, Numbers, Quiet, wait_until
 
-from rainband import IDLE, At, Bolt, EmitError, Spout, TaskContext, Tuple, bolt, spout
+from rainband import IDLE, At, Bolt, EmitError, KeyTypeError, Spout, TaskContext, Tuple, bolt, grouping, spout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,6 +152,31 @@ def test_positions_increase(rig: Rig) -> None:
     assert "position= without id=: only a tracked tuple moves the position" in raised[2]
     assert report.components["odd"].roots.acked == 2
     assert stored(rig) == 7
+
+
+def test_an_emit_that_was_refused_leaves_its_position_free(rig: Rig) -> None:
+    """ENGINE 3.1: what was not emitted has used up no position: the same one may come with the next emit."""
+    refused: list[str] = []
+
+    class Again(Spout):
+        outputs = ["n"]
+        on_error = "stop"
+
+        def next_tuple(self) -> None:
+            try:
+                self.emit([1], id="no key", position=1)
+            except KeyTypeError as error:
+                refused.append(str(error))
+            self.emit("x", id="a key", position=1)
+            self.end()
+
+    topology = rig.topology()
+    topology.spout("again", Again)
+    topology.bolt("quiet", Quiet, inputs={"again": grouping.fields("n")}, parallelism=2)
+    report = rig.run(topology)
+    assert len(refused) == 1
+    assert report.components["again"].roots.acked == 1
+    assert stored(rig) == 1
 
 
 def test_each_task_has_a_position_of_its_own(rig: Rig) -> None:
@@ -369,6 +395,61 @@ def test_a_class_spout_that_raises_starts_again_at_its_position(rig: Rig, caplog
     assert report.components["breaks"].roots.acked == 10
     assert "spout \"breaks\" task 0: next_tuple() raised OSError('the source is gone')" in caplog.text
     assert "a fresh instance takes over in 0.1 s" in caplog.text
+
+
+def test_tasks_that_restart_together_do_not_disturb_each_others_positions(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENGINE 3.1, 3.3: a position is stored while that of another task is, and each fresh instance gets its own."""
+    opened: dict[int, list[Any]] = {0: [], 1: []}
+    held: dict[int, tuple[Any, Tuple]] = {}
+    first, second = threading.Event(), threading.Event()
+
+    def slowly(fd: int) -> None:
+        if first.is_set():
+            second.set()
+        else:
+            first.set()
+            second.wait(0.3)  # who stores one at a time has nobody to wait for
+        sync(fd)
+
+    class Breaks(Spout):
+        outputs = ["n"]
+
+        def open(self, context: TaskContext) -> None:
+            self.index = context.task_index
+            opened[self.index].append(context.position)
+            self.has_emitted = False
+
+        def next_tuple(self) -> None:
+            if len(opened[self.index]) == 2:
+                self.end()
+            elif self.has_emitted:
+                raise OSError("the source is gone")
+            else:
+                self.has_emitted = True
+                self.emit(self.index, id=self.index, position=1)
+
+    class Holds(Bolt):
+        auto_ack = False
+
+        def process(self, n: int, tup: Tuple) -> None:
+            held[n] = self, tup
+
+    topology = rig.topology()
+    topology.spout("breaks", Breaks, parallelism=2)
+    topology.bolt("holds", Holds, inputs="breaks")
+    running = topology.start()
+    wait_until(lambda: len(held) == 2)
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", slowly)
+    for n in (0, 1):
+        bolt, tup = held.pop(n)
+        bolt.ack(tup)
+        assert first.wait(DEADLINE_S)  # the other is acked while the first is being stored
+        del bolt, tup
+    rig.finish(running)
+    assert opened == {0: [None, 1], 1: [None, 1]}
 
 
 def test_a_spout_that_raises_again_and_again_stops_the_run(rig: Rig) -> None:

@@ -10,7 +10,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rig import Collect, Identity, Notes, Numbers, Quiet, wait_until
+import pytest
+from rig import DEADLINE_S, Burst, Collect, Identity, Notes, Numbers, Quiet, wait_until
 
 from rainband import BatchBolt, Bolt, TaskContext, Tuple
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import pytest
     from conftest import Runs
     from rig import Rig
 
@@ -38,6 +38,65 @@ def test_waiting_in_a_queue_or_in_a_call_is_no_reason_to_time_out(rig: Rig) -> N
     report = rig.run(topology)
     assert sorted(notes.acked) == [1, 2, 3, 4, 5, 6]
     assert (notes.failed, report.components["numbers"].roots.replays) == ([], 0)
+
+
+class AcksAtTheEnd(Bolt):
+    auto_ack = False
+
+    def process(self, tup: Tuple) -> None:
+        time.sleep(0.2)
+        self.ack(tup)
+
+
+class StoresSlowly(BatchBolt):
+    batch_size = 2
+
+    def process_batch(self, tuples: Sequence[Tuple]) -> None:
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("component", [AcksAtTheEnd, StoresSlowly])
+def test_what_is_in_a_call_does_not_time_out_whoever_acks_it(rig: Rig, component: type[Bolt]) -> None:
+    """ENGINE 2.1: nor does a tuple that a manual-ack bolt or a batch has in a live call, though it is not acked yet."""
+    notes = Notes()
+    topology = rig.topology(ack_timeout_s=0.05)
+    topology.spout("numbers", partial(Burst, 2, notes=notes))
+    topology.bolt("slow", component, inputs="numbers")
+    report = rig.run(topology)
+    assert sorted(notes.acked) == [1, 2]
+    assert report.components["slow"].failed == {}
+    assert report.counters["double_ack"] == 0
+
+
+def test_the_time_of_what_is_still_held_begins_at_the_end_of_its_call(rig: Rig) -> None:
+    """ENGINE 2.1: a call longer than `ack_timeout_s` does not count; what it leaves un-acked times out after it."""
+    notes = Notes()
+    ended_at: list[float] = []
+    failed_at: list[float] = []
+
+    class Keeps(Bolt):
+        auto_ack = False
+
+        def process(self, tup: Tuple) -> None:
+            if tup.attempt == 1:
+                self.kept = tup
+                time.sleep(0.2)
+                ended_at.append(time.monotonic())
+            else:
+                self.ack(tup)
+
+    class Watched(Numbers):
+        def fail(self, id: int, failure: Any) -> None:  # noqa: A002
+            super().fail(id, failure)
+            failed_at.append(time.monotonic())
+
+    topology = rig.topology(ack_timeout_s=0.1)
+    topology.spout("numbers", partial(Watched, 1, notes=notes))
+    topology.bolt("keeps", Keeps, inputs="numbers")
+    rig.run(topology)
+    assert notes.reasons == ["timeout"]
+    assert notes.acked == [1]
+    assert failed_at[0] - ended_at[0] >= 0.1
 
 
 class Holds(Bolt):
@@ -223,6 +282,57 @@ def test_many_short_calls_are_not_taken_for_a_long_one(rig: Rig) -> None:
     topology.bolt("busy", Busy, inputs="numbers")
     report = rig.run(topology)
     assert report.components["numbers"].roots.acked == 600
+
+
+SHORT = 19 * 64
+"""Calls that are short, before one batch of others: the engine has learnt by then to look up but once a batch."""
+
+
+def test_calls_that_become_slow_are_counted_one_by_one(rig: Rig) -> None:
+    """ENGINE 2.2, 4.6: after many short calls, long ones are not added up, and ticks come between them."""
+    slow: list[int] = []
+    slow_at_tick: list[int] = []
+
+    class Slows(Bolt):
+        tick_interval_s = 0.02
+
+        def process(self, n: int) -> None:
+            if n > SHORT:
+                slow.append(n)
+                time.sleep(0.01)
+
+        def tick(self) -> None:
+            slow_at_tick.append(len(slow))
+
+    topology = rig.topology(execute_timeout_s=0.3)
+    topology.spout("numbers", partial(Burst, SHORT + 64))
+    topology.bolt("slows", Slows, inputs="numbers")
+    report = rig.run(topology)
+    assert report.components["numbers"].roots.acked == SHORT + 64
+    assert len({n for n in slow_at_tick if 0 < n < 64}) >= 8
+
+
+def test_a_stop_begins_no_further_call(rig: Rig) -> None:
+    """ENGINE 5.5: `stop(now=True)` waits for the call in progress, also if those before it were short."""
+    entered, gate = threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    class Stands(Bolt):
+        def process(self, n: int) -> None:
+            if n > SHORT:
+                begun.append(n)
+                entered.set()
+                gate.wait(DEADLINE_S)
+
+    topology = rig.topology()
+    topology.spout("numbers", partial(Burst, SHORT + 64))
+    topology.bolt("stands", Stands, inputs="numbers")
+    running = topology.start()
+    assert entered.wait(DEADLINE_S)
+    threading.Timer(0.1, gate.set).start()
+    report = running.stop(now=True)
+    assert begun == [SHORT + 1]
+    assert report.components["stands"].executed == SHORT + 1
 
 
 def test_a_loop_without_end_is_cut(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import Collect, Identity, Notes, Numbers, Quiet, wait_until
+from rig import Burst, Collect, Identity, Notes, Numbers, Quiet, wait_until
 
 from rainband import Bolt, EmitError, Reject, RunError, Spout, TaskContext, Tuple, bolt
 
@@ -266,6 +266,51 @@ def test_on_error_stop_stops_with_the_users_exception(rig: Rig) -> None:
     assert isinstance(error.__cause__, ValueError)
     assert error.__cause__.__traceback__ is not None
     assert 'bolt "counting" task 1: process() raised ValueError(3)' in str(error)
+
+
+@pytest.mark.parametrize("hook", ["process", "tick"])
+@pytest.mark.parametrize("on_error", ["stop", "restart"])
+def test_no_call_is_begun_after_the_error_that_stops_the_run(rig: Rig, on_error: str, hook: str) -> None:
+    """ENGINE 6.2: after `stop`, or a restart that cannot `prepare`, what waits behind stays pending, none is acked."""
+    raised: list[int] = []
+    prepared: list[int] = []
+    after: list[int] = []
+
+    class Breaks(Bolt):
+        tick_interval_s = 0.002
+
+        def prepare(self, context: TaskContext) -> None:
+            prepared.append(1)
+            if len(prepared) > 1:
+                raise OSError("no database")
+            self.last = 0
+
+        def process(self, n: int) -> None:
+            if raised:
+                after.append(n)
+                return
+            if n == 129:
+                if hook == "process":
+                    self.fails()
+                time.sleep(0.01)  # a tick is due then
+            self.last = n
+
+        def tick(self) -> None:
+            if self.last >= 129 and hook == "tick":
+                self.fails()
+
+        def fails(self) -> None:
+            raised.append(self.last)
+            raise ValueError(self.last)
+
+    topology = rig.topology()
+    topology.spout("burst", partial(Burst, 256))
+    topology.bolt("breaks", Breaks, inputs="burst", config={"on_error": on_error})
+    error = rig.fails(topology)
+    assert isinstance(error.__cause__, ValueError if on_error == "stop" else OSError)
+    assert after == []
+    assert error.report is not None
+    assert error.report.components["burst"].roots.acked <= raised[0] < 256
 
 
 def test_restarts_are_limited(rig: Rig) -> None:
@@ -587,6 +632,35 @@ def test_destructors_that_run_user_code_do_no_harm(rig: Rig) -> None:  # noqa: C
     assert sorted(deleted) == list(range(1, 301))
 
 
+def test_a_destructor_that_waits_in_the_timers_hand_over_does_no_harm(rig: Rig) -> None:
+    """ENGINE 6.5: the timer passes on what a long call emitted; a payload that it has to drop may let go of the GIL."""
+    deleted: list[int] = []
+
+    class Slow:
+        nbytes = 4000
+
+        def __del__(self) -> None:
+            time.sleep(0.02)
+            deleted.append(1)
+
+    class Loops(Bolt):
+        outputs = ["n"]
+
+        def process(self, n: int) -> None:
+            for _ in range(5):
+                self.emit(Slow(), anchors=[])  # above `loop_bytes`: dropped
+            time.sleep(0.02)  # the timer hands over in this
+            self.emit(Slow(), anchors=[])
+
+    topology = rig.topology(loop_bytes=1000)
+    topology.spout("numbers", partial(Numbers, 3))
+    topology.bolt("loops", Loops, inputs=["numbers", "loops"])
+    report = rig.run(topology)
+    assert report.components["numbers"].roots.acked == 3
+    assert report.counters["loop_dropped"] == 18
+    assert len(deleted) == 18
+
+
 def test_emit_before_prepare_is_refused_clearly(rig: Rig) -> None:
     """ENGINE 6.2: `emit` in `__init__`, `open` or `prepare` is too early; the text says so and the topology stops."""
 
@@ -605,3 +679,47 @@ def test_emit_before_prepare_is_refused_clearly(rig: Rig) -> None:
     error = rig.fails(topology)
     assert isinstance(error, RunError)
     assert "emit() before prepare(): the component is not part of a running topology" in str(error)
+
+
+class SpeaksInClose(Bolt):
+    """Emits in `close`; fails the first attempt at 2."""
+
+    outputs = ["n"]
+
+    def __init__(self, refused: list[str]) -> None:
+        self.refused = refused
+
+    def process(self, n: int, tup: Tuple) -> None:
+        if n == 2 and tup.attempt == 1:
+            raise ValueError(n)
+
+    def close(self) -> None:
+        try:
+            self.emit("last")
+        except EmitError as error:
+            self.refused.append(str(error))
+
+
+@pytest.mark.parametrize(("on_error", "instances"), [("fail", 1), ("restart", 2)])
+def test_emit_in_close_is_refused(rig: Rig, on_error: str, instances: int) -> None:
+    """ENGINE 1.1, 6.2: nobody would deliver what `close` emits, of a task that is over or of an instance replaced."""
+    refused: list[str] = []
+    seen: list[Any] = []
+
+    class Source(Numbers):
+        def close(self) -> None:
+            try:
+                self.emit(99, id=99)
+            except EmitError as error:
+                refused.append(str(error))
+
+    topology = rig.topology()
+    topology.spout("source", partial(Source, 3))
+    topology.bolt("speaks", partial(SpeaksInClose, refused), inputs="source", config={"on_error": on_error})
+    topology.bolt("seen", partial(Collect, seen), inputs="speaks")
+    report = rig.run(topology)
+    assert len(refused) == 1 + instances
+    assert all("close()" in text for text in refused)
+    assert seen == []
+    assert report.components["source"].roots.emitted == 3
+    assert report.components["speaks"].roots.emitted == 0
