@@ -210,6 +210,8 @@ class AsyncTask:
         self._loop.wake()
 
     async def _handle(self, tup: Tuple) -> None:
+        if self._loop.is_stopping():
+            return  # it stays un-acked; coroutines that were made together with one that failed begin after it
         token = _current.set(tup)
         try:
             await self._consume(self._call(tup))

@@ -40,6 +40,9 @@ class ExecutorLike(Protocol):
     def background(self, task_id: int, change: int) -> None:
         """So many more ticks run beside the tuples of a task: it has not ended."""
 
+    def is_stopping(self) -> bool:
+        """Whether the run was stopped: no further call is to be begun."""
+
     def fd(self) -> int:
         """A descriptor that is readable when there is news: tuples, signals, a stop."""
 
@@ -104,6 +107,10 @@ class Loop:
         """So many more ticks run beside the tuples of a task."""
         if self._executor is not None:
             self._executor.background(task_id, change)
+
+    def is_stopping(self) -> bool:
+        """Whether the run was stopped: no further call is to be begun."""
+        return self._executor is not None and self._executor.is_stopping()
 
     def select(self, wait: Callable[[], Any]) -> Any:
         """Wait, and let the core know: what runs between two waits is a call of user code, which may last too long."""

@@ -139,7 +139,9 @@ def test_fail_is_not_asked_about_a_letter(rig: Rig, verdict: Any) -> None:
     assert attempts == [1]
     assert [failure.component for _, failure in notes.failed] == ["refuses"]
     assert [(n, failure.reason) for n, failure in notes.dead] == [(1, "rejected")]
-    assert [(row["id"], row["values"], row["reason"]) for row in letters(rig)] == [(1, [1], "rejected")]
+    found = [(row["id"], row["values"], row["reason"], row["attempts"]) for row in letters(rig)]
+    assert found == [(1, [1], "rejected", 1)]  # the letter's own delivery is no attempt at the tuple
+    assert [failure.attempt for _, failure in notes.dead] == [1]
     assert report.components["numbers"].roots.dead == 1
 
 

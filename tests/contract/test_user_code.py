@@ -313,6 +313,26 @@ def test_no_call_is_begun_after_the_error_that_stops_the_run(rig: Rig, on_error:
     assert error.report.components["burst"].roots.acked <= raised[0] < 256
 
 
+def test_no_coroutine_is_begun_after_the_error_that_stops_the_run(rig: Rig) -> None:
+    """ENGINE 6.2: also of those that were made together with the one that raised."""
+    begun: list[int] = []
+
+    class Breaks(Bolt):
+        async def process(self, n: int) -> None:
+            begun.append(n)
+            if n == 2:
+                raise ValueError(n)
+
+    topology = rig.topology()
+    topology.spout("burst", partial(Burst, 64))
+    topology.bolt("breaks", Breaks, inputs="burst", config={"on_error": "stop", "concurrency": 64})
+    error = rig.fails(topology)
+    assert isinstance(error.__cause__, ValueError)
+    assert begun[-1] == 2
+    assert error.report is not None
+    assert error.report.components["burst"].roots.acked < len(begun)
+
+
 def test_restarts_are_limited(rig: Rig) -> None:
     """ENGINE 6.2: a task that raises at every tuple is not replaced for ever."""
 

@@ -68,6 +68,9 @@ class PlayedExecutor:
         assert not self.is_resting
         self.is_resting = True
 
+    def is_stopping(self) -> bool:
+        return False
+
     def background(self, task_id: int, change: int) -> None:
         self.ticking += change
         assert self.ticking in {0, 1}

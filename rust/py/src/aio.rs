@@ -88,6 +88,11 @@ impl AsyncExecutor {
         Ok(due.map(|due| due.saturating_sub(now) as f64 / 1e9))
     }
 
+    /// Whether the run was stopped: no further call is to be begun.
+    fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
     /// How many tuples of task `task_id` are held.
     fn held(&self, task_id: u32) -> usize {
         crate::shared::lock(&self.shared.task(TaskId(task_id)).held).len()

@@ -22,8 +22,8 @@ pub struct Record {
     /// The target of a direct emit, else `NO_TASK`.
     pub direct: u32,
     pub ticket: Ticket,
-    /// Why it failed for good, while its dead letter is on its way to the subscribers of `dead_letter`.
-    pub dead: Option<Box<Failure>>,
+    /// Why it failed for good and at which attempt, while its dead letter is on its way to the subscribers of `dead_letter`.
+    pub dead: Option<Box<(Failure, u32)>>,
 }
 
 /// No direct target.

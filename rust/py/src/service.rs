@@ -164,11 +164,11 @@ impl Service<'_, '_> {
         let mut latencies = shared.latency.tally();
         for item in news.drain(..) {
             match item {
-                News::Acked { record, attempt, began_ns, done_ns } if record.dead.is_none() => {
+                News::Acked { record, began_ns, done_ns, .. } if record.dead.is_none() => {
                     latencies.record(done_ns.saturating_sub(began_ns));
-                    self.acked(record, attempt, began_ns);
+                    self.acked(record, began_ns);
                 }
-                News::Acked { record, attempt, began_ns, .. } => self.acked(record, attempt, began_ns),
+                News::Acked { record, began_ns, .. } => self.acked(record, began_ns),
                 News::Failed { slot, failure } if self.roots.has.fail && !self.is_letter(slot) => {
                     self.roots.calls.push_back(HookCall::Fail(slot, failure));
                 }
@@ -178,12 +178,13 @@ impl Service<'_, '_> {
         self.roots.news = news;
     }
 
-    fn acked(&mut self, record: Record, attempt: u32, began_ns: u64) {
+    fn acked(&mut self, record: Record, began_ns: u64) {
         let stats = &self.shared.task(self.task).stats;
         self.resolved(&record);
-        if let (Some(failure), Some(id)) = (&record.dead, &record.id) {
+        if let (Some(dead), Some(id)) = (&record.dead, &record.id) {
             add(&stats.letters_acked, 1);
-            self.tell_dead(id.clone_ref(self.py), failure.as_ref().clone(), attempt, began_ns);
+            let (failure, attempt) = dead.as_ref().clone();
+            self.tell_dead(id.clone_ref(self.py), failure, attempt, began_ns);
             return;
         }
         if let (true, Some(id)) = (self.roots.has.ack, record.id) {
@@ -248,11 +249,12 @@ impl Service<'_, '_> {
 
     /// The root failed for good: to the subscribers of `dead_letter` if there are any, else to the file.
     fn bury(&mut self, slot: Slot, failure: Failure) {
-        let root = self.peek(slot);
+        let mut root = self.peek(slot);
         if let (Some(stream), false, true) = (self.dead_letter_stream(), root.is_dead, root.id.is_some()) {
             match self.letter_values(&root, &failure).and_then(|values| self.check_letter(values)) {
                 Ok(values) => {
-                    lock(&self.shared.task(self.task).ledger).record_mut(slot).dead = Some(Box::new(failure));
+                    lock(&self.shared.task(self.task).ledger).record_mut(slot).dead =
+                        Some(Box::new((failure, root.attempt)));
                     let letter = Peek { payload: Payload(values), stream, direct: None, ..root };
                     self.emit_again(slot, letter);
                 }
@@ -263,7 +265,8 @@ impl Service<'_, '_> {
         // A letter that its subscriber failed is buried for what killed the tuple, not for that.
         let own = self.shared.task(self.task);
         let first = lock(&own.ledger).record(slot).0.dead.as_ref().map(|dead| dead.as_ref().clone());
-        let failure = first.unwrap_or(failure);
+        let (failure, attempt) = first.unwrap_or((failure, root.attempt));
+        root.attempt = attempt;
         if let Err(error) = self.write_letter(&root, &failure) {
             // The root stays pending: nothing is resolved that was not written.
             self.shared.fail_run(self.py, &errors::value_of(self.py, &error));
