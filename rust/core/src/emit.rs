@@ -160,6 +160,15 @@ impl InHand {
     }
 }
 
+/// What the ack of a tuple says of which nothing came, per root: its own edge. As [`InHand::settle`] right after
+/// [`InHand::of`], for tasks that nobody is subscribed to.
+#[inline(always)]
+pub fn settle_alone<P>(envelope: &Envelope<P>, mut say: impl FnMut(RootRef, u64)) {
+    if let Some(edge) = envelope.edge {
+        envelope.head.roots.as_slice().iter().for_each(|root| say(*root, edge.bits()));
+    }
+}
+
 /// The head of a tuple anchored to all of `anchors`: the distinct roots, the most hops, the highest stamp.
 ///
 /// # Errors

@@ -52,6 +52,8 @@ pub struct BoltTask {
     executed: u64,
     acked: u64,
     calls: u64,
+    /// Nobody is subscribed to what it emits.
+    is_leaf: bool,
     /// A `Tuple` that the last call did not keep, emptied.
     spare: Cell<Option<Py<Tuple>>>,
 }
@@ -84,6 +86,7 @@ impl BoltTask {
             executed: 0,
             acked: 0,
             calls: 0,
+            is_leaf: shared.plan.consumers(to).is_empty(),
             spare: Cell::new(None),
             task,
         }
@@ -147,6 +150,9 @@ impl BoltTask {
         own.wants_cut.store(false, Ordering::Relaxed);
         let mut until_look = self.calls_per_look;
         let mut batch = std::mem::take(&mut self.batch);
+        if self.is_leaf && self.task.spec.auto_ack {
+            self.task.cell.own().current = Current::Mine; // For all calls of the slice.
+        }
         let mut at = self.worked;
         let mut calls = 0;
         while at < batch.len() {
@@ -176,6 +182,7 @@ impl BoltTask {
                 break;
             }
         }
+        self.task.cell.own().current = Current::None;
         self.batch = batch;
         self.worked = at;
         own.in_user_since_ns.store(0, Ordering::Relaxed);
@@ -196,6 +203,8 @@ impl BoltTask {
         self.count_in(envelope);
         if envelope.head.hops > shared.settings.max_hops {
             self.fail_hops(&InHand::of(envelope));
+        } else if self.is_leaf && self.task.spec.auto_ack {
+            self.process_leaf(py, shared, envelope);
         } else if self.task.spec.auto_ack {
             self.process_auto(py, shared, envelope);
         } else {
@@ -246,6 +255,26 @@ impl BoltTask {
             self.raised(py, shared, &error, &in_hand);
         } else {
             collector.ack_current();
+            self.acked += 1;
+        }
+    }
+
+    /// As [`BoltTask::process_auto`] for a bolt that nobody is subscribed to: nothing can come of the tuple.
+    #[inline]
+    fn process_leaf(&mut self, py: Python<'_>, shared: &Arc<Shared>, envelope: &mut Envelope<Payload>) {
+        let attempt = envelope.head.attempt;
+        let hold = || {
+            let mut collector = self.task.cell.own();
+            collector.serial += 1;
+            Hold::Current { task: self.task.id, serial: collector.serial }
+        };
+        let result = self.call(py, shared, envelope, attempt, hold);
+        if let Err(error) = result {
+            self.task.cell.own().current = Current::None;
+            self.raised(py, shared, &error, &InHand::of(envelope));
+            self.task.cell.own().current = Current::Mine;
+        } else {
+            self.task.cell.own().ack_alone(envelope);
             self.acked += 1;
         }
     }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use rainband_core::deliver::Stopped;
-use rainband_core::ids::TaskId;
+use rainband_core::emit::settle_alone;
+use rainband_core::ids::{RootRef, TaskId};
 use rainband_core::ledger::{Failure, Reason};
 use rainband_core::tuple::Envelope;
 
@@ -13,6 +14,15 @@ use crate::collector::Collector;
 use crate::errors;
 use crate::payload::Payload;
 use crate::stats::add;
+
+/// XORs about one root that follow each other become one.
+#[inline(always)]
+fn merge(acks: &mut Vec<(RootRef, u64)>, root: RootRef, xor: u64) {
+    match acks.last_mut() {
+        Some((last, sum)) if *last == root => *sum ^= xor,
+        _ => acks.push((root, xor)),
+    }
+}
 
 impl Collector {
     /// Hands over all that was emitted, for an emit of user code; waits, detached, while targets are full.
@@ -108,14 +118,18 @@ impl Collector {
         self.acks.clear();
     }
 
-    /// Notes the ack of the tuple in hand; XORs about one root that follow each other are merged.
+    /// Notes the ack of the tuple in hand.
     #[inline(always)]
     pub fn ack_current(&mut self) {
         let acks = &mut self.acks;
-        self.in_hand.settle(|root, xor| match acks.last_mut() {
-            Some((last, sum)) if *last == root => *sum ^= xor,
-            _ => acks.push((root, xor)),
-        });
+        self.in_hand.settle(|root, xor| merge(acks, root, xor));
+    }
+
+    /// Notes the ack of a tuple of which nothing came.
+    #[inline(always)]
+    pub fn ack_alone(&mut self, envelope: &Envelope<Payload>) {
+        let acks = &mut self.acks;
+        settle_alone(envelope, |root, xor| merge(acks, root, xor));
     }
 
     /// Brings the counters of the slice to where others read them.
