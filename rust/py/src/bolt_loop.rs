@@ -18,6 +18,7 @@ use rainband_core::signal::{Kind, Signal};
 use rainband_core::tuple::Envelope;
 
 use crate::collector::Current;
+use crate::executor::share_turn;
 use crate::fork;
 use crate::payload::Payload;
 use crate::service;
@@ -353,7 +354,6 @@ pub fn send_signal(shared: &Shared, task: TaskId, kind: Kind) {
 
 /// The loop of an executor: rounds of its tasks until all are over or the run stops.
 pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [BoltTask]) {
-    let mut slice_began = shared.now_ns();
     while !shared.is_stopping() {
         let mut worked = false;
         for task in tasks.iter_mut() {
@@ -363,15 +363,7 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [BoltT
             return;
         }
         if worked {
-            if seat.is_wanted() {
-                if shared.now_ns() - slice_began > SLICE.as_nanos() as u64 {
-                    py.detach(|| seat.pass());
-                    slice_began = shared.now_ns();
-                }
-            } else if seat.has_lost_turn() && !seat.is_free() {
-                py.detach(|| seat.take_turn());
-                slice_began = shared.now_ns();
-            }
+            share_turn(py, seat, SLICE);
             continue;
         }
         let now = shared.now_ns();
@@ -380,6 +372,5 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [BoltT
         if wait != Some(std::time::Duration::ZERO) {
             py.detach(|| seat.park(wait));
         }
-        slice_began = shared.now_ns();
     }
 }

@@ -44,6 +44,25 @@ impl Callable {
         }
     }
 
+    /// Calls without arguments.
+    #[inline]
+    pub fn call_bare<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let this = self.this.as_ref().map_or(std::ptr::null_mut(), pyo3::Py::as_ptr);
+        let mut arguments = [std::ptr::null_mut(), this];
+        let count = usize::from(self.this.is_some());
+        // SAFETY: slot 0 is scratch for the callee, slot 1 a live object if it counts; a null result means that an exception is
+        // set.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(
+                self.function.as_ptr(),
+                arguments.as_mut_ptr().add(1),
+                count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                std::ptr::null_mut(),
+            );
+            Bound::from_owned_ptr_or_err(py, result)
+        }
+    }
+
     /// Calls with `fill` writing `count` borrowed arguments, the last `kwnames.len()` of them by keyword.
     #[inline]
     pub fn call<'py>(

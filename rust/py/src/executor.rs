@@ -2,6 +2,7 @@
 //! detached only to wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use rainband_core::ids::TaskId;
@@ -43,6 +44,18 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, index: usize) {
         }
     }
     drop(guard);
+}
+
+/// After a round of work: gives the others a turn if they want one and this one has lasted for `slice`, and waits for the turn if
+/// it was taken away.
+pub fn share_turn(py: Python<'_>, seat: &Seat, slice: Duration) {
+    if seat.is_wanted() {
+        if seat.turn_lasts() > slice {
+            py.detach(|| seat.pass());
+        }
+    } else if seat.has_lost_turn() && !seat.is_free() {
+        py.detach(|| seat.take_turn());
+    }
 }
 
 /// Ends an executor whatever happens in it, so that nobody waits for it for ever.

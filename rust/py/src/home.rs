@@ -80,6 +80,7 @@ impl Seat {
     pub(crate) fn settle(&self) {
         let turns = &self.turns;
         let place = &turns.places[self.id as usize];
+        place.turn_began_ns.store(turns.now_ns(), Ordering::Relaxed);
         let home = turns.home.load(Ordering::Relaxed);
         if home != place.core.load(Ordering::Relaxed) || (home == ANYWHERE && turns.pins) {
             self.move_home(home);

@@ -178,6 +178,7 @@ impl Service<'_, '_> {
         self.roots.news = news;
     }
 
+    #[inline]
     fn acked(&mut self, record: Record, began_ns: u64) {
         let stats = &self.shared.task(self.task).stats;
         self.resolved(&record);
@@ -198,6 +199,7 @@ impl Service<'_, '_> {
         }
     }
 
+    #[inline]
     fn resolved(&mut self, record: &Record) {
         if record.ticket != Ticket::NONE {
             lock(&self.shared.task(self.task).positions).frontier.resolve(record.ticket);

@@ -13,6 +13,7 @@ use rainband_core::signal::{Kind, Signal, Step, View};
 
 use crate::bolt_loop::send_signal;
 use crate::errors;
+use crate::executor::share_turn;
 use crate::fork;
 use crate::roots::{HasHooks, HookCall};
 use crate::service::{self, Verdict};
@@ -113,7 +114,7 @@ impl SpoutTask {
         let max_pending = shared.settings_of(self.task.id).max_pending;
         let next_tuple = self.task.spec.process.as_ref().expect("every spout has next_tuple");
         loop {
-            let result = next_tuple.call(py, 0, None, |_| ());
+            let result = next_tuple.call_bare(py);
             asked += 1;
             if shared.is_forked() {
                 fork::end_child();
@@ -378,7 +379,6 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [Spout
     while shared.state() == State::Starting {
         py.detach(|| seat.park(Some(Duration::from_millis(50))));
     }
-    let mut slice_began = shared.now_ns();
     while !shared.is_stopping() {
         let mut worked = false;
         for task in tasks.iter_mut() {
@@ -388,15 +388,7 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [Spout
             return;
         }
         if worked {
-            if seat.is_wanted() {
-                if shared.now_ns() - slice_began > CUT_NS {
-                    py.detach(|| seat.pass());
-                    slice_began = shared.now_ns();
-                }
-            } else if seat.has_lost_turn() && !seat.is_free() {
-                py.detach(|| seat.take_turn());
-                slice_began = shared.now_ns();
-            }
+            share_turn(py, seat, Duration::from_nanos(CUT_NS));
             continue;
         }
         let now = shared.now_ns();
@@ -405,6 +397,5 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, seat: &Seat, tasks: &mut [Spout
         if wait != Some(Duration::ZERO) {
             py.detach(|| seat.park(wait));
         }
-        slice_began = shared.now_ns();
     }
 }

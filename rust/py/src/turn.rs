@@ -64,6 +64,8 @@ pub(crate) struct Place {
     /// The core it is restricted to, or `ANYWHERE`.
     pub(crate) core: AtomicI32,
     is_free: AtomicBool,
+    /// When it got the turn, in ns since `Turns::started`.
+    pub(crate) turn_began_ns: AtomicU64,
     /// How long it stood in line, in ns, behind those that it woke itself: the kernel runs them at once in its place.
     pub(crate) yielded_ns: AtomicU64,
     /// A file descriptor to write to at each ring, for loops that wait in a way of their own; negative for none.
@@ -116,6 +118,7 @@ impl Turns {
             granted: AtomicBool::new(false),
             core: AtomicI32::new(ANYWHERE),
             is_free: AtomicBool::new(!takes_turns),
+            turn_began_ns: AtomicU64::new(0),
             yielded_ns: AtomicU64::new(0),
             bell_fd: AtomicI32::new(-1),
         };
@@ -328,6 +331,12 @@ impl Seat {
     #[inline]
     pub fn is_wanted(&self) -> bool {
         self.turns.ready.load(Ordering::Relaxed) > 0 && self.turns.holder.load(Ordering::Relaxed) == self.id
+    }
+
+    /// For how long this seat has had the turn.
+    pub fn turn_lasts(&self) -> Duration {
+        let began = self.turns.places[self.id as usize].turn_began_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(self.turns.now_ns().saturating_sub(began))
     }
 
     /// Whether the turn was taken away, or was never needed.
