@@ -1,7 +1,7 @@
 //! Stage 8 of 8, and the source of all: asks a spout for tuples while it may emit, and tells it what became of them.
 //!
 //! A spout is asked while fewer than `max_pending` of its roots are unresolved, the topology is active and it has not ended. When
-//! a call emits nothing the loop rests, 50 µs at first and a quarter longer each time up to 8 ms, or until something about its roots
+//! a call emits nothing the loop rests, 50 µs at first and a quarter longer each time up to 10 ms, or until something about its roots
 //! happens or the spout's helper thread calls the waker.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::task::Task;
 use crate::turn::Seat;
 
 const FIRST_REST_NS: u64 = 50_000;
-const LONGEST_REST_NS: u64 = 8_000_000;
+const LONGEST_REST_NS: u64 = 10_000_000;
 /// What was emitted is handed over after this time at the latest.
 const CUT_NS: u64 = 100_000;
 

@@ -23,9 +23,9 @@ use crate::stats::add;
 /// The naps of the timer: while somebody is ready and does not have the turn, while turns are passed on, and at most.
 const NAP_READY: Duration = Duration::from_millis(1);
 const NAP_BUSY: Duration = Duration::from_millis(2);
-const NAP_IDLE: Duration = Duration::from_millis(20);
-/// More hand-overs in a nap than the polls of idle spouts come to.
-const BUSY_PASSES: u64 = 8;
+const NAP_IDLE: Duration = Duration::from_millis(40);
+/// More hand-overs in a millisecond than the polls of idle spouts come to.
+const BUSY_PASSES: u128 = 4;
 /// A call that has lasted this long is no short one: the loop looks up when it returns.
 const LONG_CALL_NS: u64 = 1_000_000;
 /// A spout inside one call for longer is served by the timer.
@@ -83,13 +83,15 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>) {
         let mut passes = 0;
         let mut nap = NAP_BUSY;
         while lock(&timer.shared.status).threads_left > 0 {
-            timer.shared.turns.nap(nap, nap > NAP_BUSY);
+            let was_woken = timer.shared.turns.nap(nap, nap > NAP_BUSY);
             let before = passes;
             passes = timer.shared.turns.retake(before);
-            nap = match passes - before {
-                _ if timer.shared.turns.is_busy() => NAP_READY,
-                BUSY_PASSES.. => NAP_BUSY,
-                _ => (nap * 2).min(NAP_IDLE),
+            nap = if timer.shared.turns.is_busy() {
+                NAP_READY
+            } else if was_woken || u128::from(passes - before) >= BUSY_PASSES * nap.as_millis() {
+                NAP_BUSY
+            } else {
+                (nap * 2).min(NAP_IDLE)
             };
             timer.look();
         }

@@ -254,11 +254,13 @@ impl Turns {
     }
 
     /// Called by the timer: sleeps for `nap`, or until it is woken: when `is_long`, also because somebody waits for the turn.
-    pub fn nap(&self, nap: Duration, is_long: bool) {
+    /// Returns whether that was why.
+    pub fn nap(&self, nap: Duration, is_long: bool) -> bool {
         let _ = self.timer.set(std::thread::current());
-        self.timer_naps.store(is_long && !self.is_busy(), Ordering::Relaxed);
+        let naps_long = is_long && !self.is_busy();
+        self.timer_naps.store(naps_long, Ordering::Relaxed);
         std::thread::park_timeout(nap);
-        self.timer_naps.store(false, Ordering::Relaxed);
+        naps_long && !self.timer_naps.swap(false, Ordering::Relaxed)
     }
 
     /// Wakes the timer.
