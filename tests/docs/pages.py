@@ -28,7 +28,7 @@ from typing import Final
 from rainband.definition.reader import read
 
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "docs" / "plan.md"})
+PAGES: Final = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 LANGUAGES: Final = {"python", "console", "yaml", "text", "mermaid"}
 _MARK = re.compile(r"<!-- (file|exit|not run): (.*?) -->")
 _CHECKER = doctest.OutputChecker()
