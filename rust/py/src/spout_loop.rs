@@ -353,11 +353,12 @@ impl SpoutTask {
 
     /// Whether it is left alone until something is acked, or it is told of another change; `false` if acks came meanwhile.
     fn waits_for_acks(&self) -> bool {
+        if !self.is_active || self.task.cell.own().has_ended {
+            return true; // Not for places: an ended spout is rung when the last of its roots is resolved.
+        }
         let own = self.task.shared.task(self.task.id);
         own.waits_for_acks.store(true, Ordering::SeqCst);
         own.pending.load(Ordering::SeqCst) >= self.task.shared.settings_of(self.task.id).max_pending
-            || !self.is_active
-            || self.task.cell.own().has_ended
     }
 
     /// When the task wants to run again although nothing happens.
