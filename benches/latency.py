@@ -15,6 +15,7 @@ import time
 from functools import partial
 
 from measure import Figure, check, main
+from sources import Numbers
 
 from rainband import Bolt, Spout, Topology
 
@@ -106,20 +107,6 @@ def open_loop(options):
     return [p50, p99, low50, low99, highest]
 
 
-class Flood(Spout):
-    outputs = ["n"]
-
-    def __init__(self, total):
-        self.numbers = iter(range(total))
-
-    def next_tuple(self):
-        n = next(self.numbers, None)
-        if n is None:
-            self.end()
-        else:
-            self.emit(n, id=n)
-
-
 def busy():
     end = time.perf_counter() + SLOW_S
     while time.perf_counter() < end:
@@ -156,7 +143,7 @@ class Arrivals(Bolt):
 def slow_delays(work, short_calls, total):
     delays = []
     topology = Topology("slow")
-    topology.spout("flood", partial(Flood, short_calls + total))
+    topology.spout("flood", partial(Numbers, short_calls + total))
     topology.bolt("slow", partial(Slow, work, short_calls), inputs="flood")
     topology.bolt("arrivals", partial(Arrivals, delays), inputs="slow")
     topology.run()

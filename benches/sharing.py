@@ -20,26 +20,13 @@ from functools import partial
 import counting
 import floor
 from measure import Figure, check, main, seconds
+from sources import Numbers
 
-from rainband import Bolt, Spout, Topology
+from rainband import Bolt, Topology
 
 BLOCK = random.Random(5).choices([b"storm ", b"rain ", b"band ", b"cloud ", b"drop ", b"wind ", b"front "], k=60_000)
 BLOCK = b"".join(BLOCK)[: 256 * 1024]
 BURN = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
-
-
-class Numbers(Spout):
-    outputs = ["n"]
-
-    def __init__(self, total):
-        self.numbers = iter(range(total))
-
-    def next_tuple(self):
-        n = next(self.numbers, None)
-        if n is None:
-            self.end()
-        else:
-            self.emit(n, id=n)
 
 
 class Sleep(Bolt):

@@ -13,40 +13,27 @@ from functools import partial
 import counting
 import floor
 from measure import Figure, check, main, seconds
+from sources import Numbers
 
 from rainband import Bolt, Spout, Topology
 
 
 class Constant(Spout):
-    outputs = ["x"]
+    outputs = ["n"]
 
     def next_tuple(self):
         self.emit(1, id=1)
 
 
-class Numbers(Spout):
-    outputs = ["x"]
-
-    def __init__(self, n):
-        self.numbers = iter(range(n))
-
-    def next_tuple(self):
-        n = next(self.numbers, None)
-        if n is None:
-            self.end()
-        else:
-            self.emit(n, id=n)
-
-
 class Identity(Bolt):
-    outputs = ["x"]
+    outputs = ["n"]
 
-    def process(self, x):
-        self.emit(x)
+    def process(self, n):
+        self.emit(n)
 
 
 class Null(Bolt):
-    def process(self, x):
+    def process(self, n):
         pass
 
 

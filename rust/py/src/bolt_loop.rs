@@ -34,6 +34,13 @@ mod end;
 /// A batch that has taken this long is cut.
 const CUT_NS: u64 = 100_000;
 
+/// What [`BoltTask::pop`] found.
+enum Popped {
+    Batch,
+    Signal,
+    Nothing,
+}
+
 /// A bolt's task with what its loop keeps.
 pub struct BoltTask {
     pub task: Task,
@@ -112,20 +119,14 @@ impl BoltTask {
             return false; // Because of what the tick raised, perhaps.
         }
         if self.batch.is_empty() {
-            match own.queue.pop() {
-                Some(Entry::Batch(batch)) => {
-                    own.is_idle_member.store(false, Ordering::Release);
-                    own.has_in_hand.store(true, Ordering::Release);
-                    self.batch = batch;
-                }
-                Some(Entry::Signal(signal)) => {
-                    self.task.end.receive(signal);
+            match self.pop() {
+                Popped::Signal => {
                     if self.task.end.is_flushed() {
                         own.is_flushed.store(true, Ordering::Release);
                     }
                     return true;
                 }
-                None => {}
+                Popped::Batch | Popped::Nothing => {}
             }
         }
         if !self.batch.is_empty() {
@@ -141,6 +142,24 @@ impl BoltTask {
             worked = self.step(py);
         }
         worked
+    }
+
+    /// Takes what is at the front of the inbox: a batch becomes the task's, a signal is received.
+    fn pop(&mut self) -> Popped {
+        let own = self.task.shared.task(self.task.id);
+        match own.queue.pop() {
+            Some(Entry::Batch(batch)) => {
+                own.is_idle_member.store(false, Ordering::Release);
+                own.has_in_hand.store(true, Ordering::Release);
+                self.batch = batch;
+                Popped::Batch
+            }
+            Some(Entry::Signal(signal)) => {
+                self.task.end.receive(signal);
+                Popped::Signal
+            }
+            None => Popped::Nothing,
+        }
     }
 
     /// Works on the batch, and on the next ones, until there is none or it is cut.

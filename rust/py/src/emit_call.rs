@@ -15,7 +15,7 @@ use rainband_core::ids::TaskId;
 use crate::base::{BoltBase, Link, SpoutBase, unattached};
 use crate::collector::{AnchorRef, Collector, How, Straight};
 use crate::errors;
-use crate::payload::{Payload, size_of_value};
+use crate::payload::{Payload, size_of_value, size_of_values};
 use crate::values::{Hold, Tuple};
 
 /// Keyword arguments of `emit`.
@@ -338,7 +338,7 @@ pub fn emit_yielded(py: Python<'_>, collector: &mut Collector, value: Bound<'_, 
     if values.len() != width {
         return Err(wrong_count(py, collector, 0, values.len()));
     }
-    let bytes = 40 + values.iter_borrowed().map(|v| 8 + size_of_value(&v)).sum::<u32>();
+    let bytes = size_of_values(&values);
     collector.emit(py, 0, Payload(values.into_any().unbind()), bytes, how, None)
 }
 

@@ -28,7 +28,7 @@ impl Payload {
     pub fn bytes(&self, py: Python<'_>, width: usize) -> u32 {
         let inner = self.inner(py);
         match inner.cast::<PyTuple>() {
-            Ok(values) if width != 1 => 40 + values.iter_borrowed().map(|v| 8 + size_of_value(&v)).sum::<u32>(),
+            Ok(values) if width != 1 => size_of_values(values),
             _ => size_of_value(&inner),
         }
     }
@@ -62,6 +62,11 @@ pub fn size_of_value(object: &Bound<'_, PyAny>) -> u32 {
         }
     }
     size_of_other(object)
+}
+
+/// Roughly how many bytes a payload of several values holds.
+pub fn size_of_values(values: &Bound<'_, PyTuple>) -> u32 {
+    40 + values.iter_borrowed().map(|v| 8 + size_of_value(&v)).sum::<u32>()
 }
 
 fn size_of_other(object: &Bound<'_, PyAny>) -> u32 {

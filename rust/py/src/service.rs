@@ -24,7 +24,7 @@ use crate::collector::edge_key;
 use crate::errors;
 use crate::payload::Payload;
 use crate::roots::{HasHooks, HookCall, Record, Replayer, Roots};
-use crate::shared::{Shared, lock};
+use crate::shared::{Shared, lock, lock_attached};
 use crate::stats::add;
 
 /// The stream that takes dead letters if somebody is subscribed to it.
@@ -95,13 +95,7 @@ pub enum Verdict {
 /// Does what the verdict on the failed root in `slot` says.
 pub fn judge(py: Python<'_>, shared: &Arc<Shared>, task: TaskId, slot: Slot, failure: Failure, verdict: &Verdict) {
     let own = shared.task(task);
-    // The timer may hold the lock for a moment; it needs the interpreter, so it is given up while we wait.
-    let mut roots = loop {
-        match own.roots.try_lock() {
-            Ok(roots) => break roots,
-            Err(_) => py.detach(|| std::thread::sleep(std::time::Duration::from_micros(50))),
-        }
-    };
+    let mut roots = lock_attached(py, &own.roots); // The timer may hold it for a moment.
     let now = shared.now_ns();
     let mut work = Service { py, shared, task, roots: &mut roots, now };
     match verdict {

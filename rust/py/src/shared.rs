@@ -4,7 +4,7 @@
 //! lock is held while Python is called or a Python object is dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
@@ -27,6 +27,17 @@ use crate::values::StreamNames;
 /// Locks, whatever happened to the holder before: no code under our locks leaves a half-done change.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`], for what is locked while Python is called: the holder may need the interpreter, so it is given up while we wait.
+pub fn lock_attached<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(TryLockError::Poisoned(guard)) => return guard.into_inner(),
+            Err(TryLockError::WouldBlock) => py.detach(|| std::thread::sleep(Duration::from_micros(50))),
+        }
+    }
 }
 
 /// How far a run is.
@@ -110,6 +121,11 @@ pub struct TaskShared {
 }
 
 impl TaskShared {
+    /// Whether hooks are to be called yet, as far as can be seen: `true` while somebody works on the roots.
+    pub fn has_calls(&self) -> bool {
+        self.roots.try_lock().map_or(true, |roots| !roots.calls.is_empty())
+    }
+
     /// Whether there is something to do for the task's roots, now or later.
     pub fn has_roots(&self) -> bool {
         self.pending.load(Ordering::Relaxed) > 0

@@ -202,8 +202,7 @@ impl SpoutTask {
             return true;
         }
         // Not before its news and hooks are done with: the position moves with them.
-        let has_calls = own.roots.try_lock().map_or(true, |roots| !roots.calls.is_empty());
-        if !is_due || has_calls || own.has_roots() {
+        if !is_due || own.has_calls() || own.has_roots() {
             return false;
         }
         self.restart_at_ns = None;
@@ -337,8 +336,7 @@ impl SpoutTask {
                 let ledger = lock(&own.ledger);
                 (ledger.pending(), ledger.has_news())
             };
-            let waits = own.roots.try_lock().map_or(true, |roots| !roots.calls.is_empty());
-            let waits = waits || own.has_replays.load(Ordering::Acquire);
+            let waits = own.has_calls() || own.has_replays.load(Ordering::Acquire);
             let pending = if has_news || waits { pending.max(1) } else { pending };
             let view = View { held: 0, pending, is_cycle_flushed: true, is_cycle_over: true };
             match self.task.end.next(view) {

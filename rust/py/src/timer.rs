@@ -3,8 +3,8 @@
 //! audits old roots. It looks every millisecond while executors wait for each other, more and more seldom while they do little,
 //! and attaches only when there is something to do in Python.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -17,7 +17,7 @@ use crate::ack;
 use crate::errors;
 use crate::home::HomeWatch;
 use crate::service;
-use crate::shared::{Shared, State, lock};
+use crate::shared::{Shared, State, lock, lock_attached};
 use crate::stats::add;
 
 /// The naps of the timer: while somebody is ready and does not have the turn, while turns are passed on, and at most.
@@ -362,14 +362,8 @@ impl Timer {
 /// Hands reached positions to the runtime, which stores them durably. A failure stops the run: acked work would come again
 /// without anybody knowing.
 pub fn store_positions(py: Python<'_>, shared: &Arc<Shared>) {
-    // Between taking and storing, another thread's newer position must not be overtaken. The holder needs the interpreter.
-    let _storing = loop {
-        match shared.storing.try_lock() {
-            Ok(guard) => break guard,
-            Err(TryLockError::Poisoned(guard)) => break guard.into_inner(),
-            Err(TryLockError::WouldBlock) => py.detach(|| std::thread::sleep(Duration::from_micros(50))),
-        }
-    };
+    // Between taking and storing, another thread's newer position must not be overtaken.
+    let _storing = lock_attached(py, &shared.storing);
     let mut items: Vec<(u32, u32, Py<PyAny>)> = Vec::new();
     for (index, task) in shared.tasks.iter().enumerate() {
         let reached = lock(&task.positions).reached.take();

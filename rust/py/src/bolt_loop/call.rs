@@ -1,13 +1,11 @@
 //! One call of `process`: its arguments from the payload, what it returned, what it raised (part of stage 5).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 use rainband_core::emit::InHand;
 use rainband_core::ledger::{Failure, Reason};
-use rainband_core::queue::Entry;
 use rainband_core::tuple::Envelope;
 
 use crate::ack;
@@ -20,28 +18,20 @@ use crate::shared::{Shared, lock};
 use crate::task::{Mode, TUPLE};
 use crate::values::{Hold, Tuple, TupleData};
 
-use super::BoltTask;
+use super::{BoltTask, Popped};
 
 impl BoltTask {
     /// For the asyncio loop: takes up to `max_n` tuples, held from now on, and the signals between them.
     pub fn take<'py>(&mut self, py: Python<'py>, max_n: usize, taken: &mut Vec<Bound<'py, Tuple>>) -> PyResult<()> {
         let shared = Arc::clone(&self.task.shared);
-        let own = shared.task(self.task.id);
         while taken.len() < max_n {
             if self.worked == self.batch.len() {
                 self.batch.clear();
                 self.worked = 0;
-                match own.queue.pop() {
-                    Some(Entry::Batch(batch)) => {
-                        own.is_idle_member.store(false, Ordering::Release);
-                        own.has_in_hand.store(true, Ordering::Release);
-                        self.batch = batch;
-                    }
-                    Some(Entry::Signal(signal)) => {
-                        self.task.end.receive(signal);
-                        continue;
-                    }
-                    None => return Ok(()),
+                match self.pop() {
+                    Popped::Batch => {}
+                    Popped::Signal => continue,
+                    Popped::Nothing => return Ok(()),
                 }
             }
             self.task.end.touch();
