@@ -10,6 +10,7 @@ mod base;
 mod bolt_loop;
 mod call;
 mod choose;
+mod codec;
 mod collector;
 mod emit_call;
 mod engine;
@@ -45,6 +46,8 @@ mod _core {
     use crate::affinity::_free_core;
     #[pymodule_export]
     use crate::base::{BoltBase, SpoutBase};
+    #[pymodule_export]
+    use crate::codec::{_decode, _decode_parts, _encode, _encode_parts, _forget_types, Part};
     #[pymodule_export]
     use crate::engine::{Engine, Waker};
     #[pymodule_export]
