@@ -14,6 +14,7 @@ from . import grouping
 from ._core import Failure, Tuple, to
 from .component import DEAD_LETTER, DROP, BatchBolt, Bolt, Spout, Stream, TaskContext, retry
 from .errors import (
+    CodecError,
     ConfigError,
     DefinitionError,
     DrainError,
@@ -30,7 +31,7 @@ from .function import IDLE, At, bolt, spout
 from .topology import Topology
 
 if TYPE_CHECKING:
-    from . import testing
+    from . import codec, testing
     from .report import Report
     from .run import Run
 
@@ -43,6 +44,7 @@ __all__ = [
     "At",
     "BatchBolt",
     "Bolt",
+    "CodecError",
     "ConfigError",
     "DefinitionError",
     "DrainError",
@@ -63,6 +65,7 @@ __all__ = [
     "TopologyError",
     "Tuple",
     "bolt",
+    "codec",
     "grouping",
     "retry",
     "spout",
@@ -76,8 +79,8 @@ if not TYPE_CHECKING:  # a type checker that sees it would take any name for an 
     def __getattr__(name: str) -> object:
         from importlib import import_module  # noqa: PLC0415
 
-        if name == "testing":
-            return import_module("rainband.testing")
+        if name in {"codec", "testing"}:
+            return import_module(f"rainband.{name}")
         if name in {"Report", "Run"}:
             return getattr(import_module(f"rainband.{name.lower()}"), name)
         raise AttributeError(f"module 'rainband' has no attribute {name!r}")

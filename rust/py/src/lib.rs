@@ -52,6 +52,8 @@ mod _core {
     #[pymodule_export]
     use crate::base::{BoltBase, SpoutBase};
     #[pymodule_export]
+    use crate::codec::{_decode, _decode_parts, _encode, _encode_parts, _forget_types, Part};
+    #[pymodule_export]
     use crate::engine::{Engine, Waker};
     #[pymodule_export]
     use crate::keys::{key_bytes, key_group, key_task};
