@@ -144,10 +144,10 @@ impl Engine {
 
     // -- in a worker of several ----------------------------------------------------------------------------------------
 
-    /// The body of the I/O thread; returns after `stop_link`. `inbound` is the address of a ZeroMQ socket that nobody else uses
+    /// The body of the I/O thread; returns after `stop_link`. `inbound` is the address of a `ZeroMQ` socket that nobody else uses
     /// from now on, `library` the shared object through which libzmq is found.
     ///
-    /// Raises RunError if the sockets fail.
+    /// Raises `RunError` if the sockets fail.
     fn run_link(&self, py: Python<'_>, inbound: usize, library: &str) -> PyResult<()> {
         let remote = self.remote(py)?;
         let failed = |error: String| errors::run_error(py, format!("the link to the other workers failed: {error}"));
@@ -203,6 +203,7 @@ impl Engine {
 
     /// All workers have confirmed `view`: what was begun before it was installed here is begun anew. `suspects`: (task, incarnation,
     /// attempt) of roots that were in hand when their worker died, for `reason`.
+    #[expect(clippy::needless_pass_by_value, reason = "made of Python's list for this call")]
     fn replay(&self, py: Python<'_>, view: u64, suspects: Vec<Suspect>, reason: &str) {
         py.detach(|| self.shared.replay(view, &suspects, reason));
     }

@@ -7,7 +7,7 @@ use rainband_core::deliver::{Outbox, Values};
 use rainband_core::ids::{StreamId, TaskId};
 use rainband_core::wire::MAX_PART_BYTES;
 
-use crate::codec;
+use crate::codec::{self, Pickle};
 use crate::payload::Payload;
 use crate::shared::Shared;
 
@@ -47,7 +47,7 @@ impl PackedValues {
             return Ok(());
         }
         let value = payload.inner(py);
-        match codec::encode(py, &value, &mut self.bytes, &mut self.blobs) {
+        match codec::encode_with(&value, &mut self.bytes, Some(&mut self.blobs), shared.names[stream.index()].pickle) {
             Ok(()) if self.is_too_large() => Err(self.too_large()),
             Ok(()) => Ok(()),
             Err(refusal) => Err(Self::blame(py, shared, payload, stream, &refusal.text())),
@@ -76,7 +76,7 @@ impl PackedValues {
         let values = payload.to_tuple(py, width);
         let refused = values.ok().and_then(|values| {
             values.iter().zip(fields.iter()).find_map(|(value, field)| {
-                let refusal = codec::encode(py, &value, &mut Vec::new(), &mut Vec::new()).err()?;
+                let refusal = codec::encode(&value, &mut Vec::new(), &mut Vec::new()).err()?;
                 Some(format!("field {:?}: {}", field.to_string(), refusal.text()))
             })
         });
@@ -89,6 +89,6 @@ impl PackedValues {
 /// # Errors
 /// They are malformed, or name a class that this process does not have.
 #[inline]
-pub fn unpack(py: Python<'_>, values: &[u8], blobs: &[Bytes]) -> PyResult<Payload> {
-    codec::decode(py, values, blobs).map(|value| Payload(value.unbind()))
+pub fn unpack(py: Python<'_>, values: &[u8], blobs: &[Bytes], pickle: Pickle) -> PyResult<Payload> {
+    codec::decode(py, values, blobs, pickle).map(|value| Payload(value.unbind()))
 }

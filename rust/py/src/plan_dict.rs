@@ -14,6 +14,7 @@ use rainband_core::wire::{End, Identity};
 use rainband_link::LinkControl;
 use rustc_hash::FxHashMap;
 
+use crate::codec::Pickle;
 use crate::errors;
 use crate::held::Held;
 use crate::remote::{IoBell, Remote};
@@ -111,6 +112,10 @@ fn read_component(
             stream: PyString::intern(py, &stream_name).unbind(),
             fields: PyTuple::new(py, fields.iter().map(|f| PyString::intern(py, f)))?.unbind(),
             width: fields.len(),
+            pickle: match stream.get_item("pickle")?.map(|asked| asked.extract::<bool>()).transpose()? {
+                Some(true) => Pickle::Allowed,
+                _ => Pickle::Refused,
+            },
         }));
         streams.push(StreamSpec { name: stream_name, width: fields.len(), direct: item(stream, "direct")?.extract()? });
     }

@@ -117,7 +117,7 @@ impl Drop for Slots {
 /// Who had what in hand when the worker that wrote `path` died: (executor, task, owner task, owner's incarnation, attempt) a row,
 /// (executor, task) once without the rest for a tuple without roots; and what the worker said of its end, empty if nothing.
 ///
-/// Raises OSError if the file cannot be read.
+/// Raises `OSError` if the file cannot be read.
 #[pyfunction]
 #[expect(clippy::type_complexity, reason = "a row each for Python")]
 pub fn read_slots(path: &str) -> PyResult<(Vec<(usize, u32, u32, u32, u64)>, Vec<(usize, u32)>, String)> {
@@ -144,7 +144,7 @@ pub fn read_slots(path: &str) -> PyResult<(Vec<(usize, u32, u32, u32, u64)>, Vec
 /// Starts a thread that kills the process group (or, if another leads it, the process) with SIGKILL once the other end of the
 /// pipe `fd` is closed, whatever holds the interpreter. Takes the descriptor.
 ///
-/// Raises RunError if there can be no such thread.
+/// Raises `RunError` if there can be no such thread.
 #[pyfunction]
 pub fn watch_parent(py: Python<'_>, fd: i32) -> PyResult<()> {
     // SAFETY: the caller gives the descriptor away.

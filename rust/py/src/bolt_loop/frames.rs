@@ -10,6 +10,7 @@ use rainband_core::queue::{BATCH, Frame};
 use rainband_core::tuple::Envelope;
 
 use crate::ack;
+use crate::codec::Pickle;
 use crate::errors;
 use crate::packing;
 use crate::payload::Payload;
@@ -45,7 +46,9 @@ impl BoltTask {
                         from: record.from,
                         bytes: 0, // Its sender's credit bounded it.
                     };
-                    match packing::unpack(py, record.values, record.blobs) {
+                    let names = &self.task.shared.names;
+                    let pickle = names.get(record.stream.index()).map_or(Pickle::Refused, |names| names.pickle);
+                    match packing::unpack(py, record.values, record.blobs, pickle) {
                         Ok(payload) if record.stream.index() < self.kinds.len() => batch.push(envelope(payload)),
                         Ok(payload) => drop(payload),
                         Err(error) => {

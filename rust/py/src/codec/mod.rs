@@ -32,7 +32,7 @@ pub use refusal::Refusal;
 pub const MAX_DEPTH: usize = 256;
 
 /// Whether values that the codec refuses may travel as pickles.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pickle {
     Refused,
     Allowed,
@@ -43,7 +43,6 @@ pub enum Pickle {
 /// # Errors
 ///
 /// A [`Refusal`] if some part of the value does not travel; `out` and `blobs` are then as they were.
-#[expect(dead_code, reason = "the engine calls it once there are workers")]
 pub fn encode(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, blobs: &mut Vec<Bytes>) -> Result<(), Refusal> {
     encode_with(value, out, Some(blobs), Pickle::Refused)
 }
