@@ -25,6 +25,7 @@ from .errors import (
     RunInterrupted,
     StateError,
     TopologyError,
+    WorkerError,
 )
 from .function import IDLE, At, bolt, spout
 from .topology import Topology
@@ -62,6 +63,7 @@ __all__ = [
     "Topology",
     "TopologyError",
     "Tuple",
+    "WorkerError",
     "bolt",
     "grouping",
     "retry",
