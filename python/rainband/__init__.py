@@ -26,6 +26,7 @@ from .errors import (
     RunInterrupted,
     StateError,
     TopologyError,
+    WorkerError,
 )
 from .function import IDLE, At, bolt, spout
 from .topology import Topology
@@ -64,6 +65,7 @@ __all__ = [
     "Topology",
     "TopologyError",
     "Tuple",
+    "WorkerError",
     "bolt",
     "codec",
     "grouping",

@@ -20,6 +20,7 @@ from . import wiring_problems as wiring
 from .anatomy import Anatomy, dissect
 from .binding import WHOLE_TUPLE, Binding
 from .component import Stream
+from .cycles import torn_cycles
 from .errors import Problem, TopologyError
 from .grouping import Grouping
 
@@ -131,6 +132,7 @@ def check(topology: Topology, overrides: Mapping[str, Any] | None = None) -> Che
         _settings_that_clash(part, first)
     found += [problem for part in parts for problem in part.problems]
     found += _graph(where, parts)
+    found += _workers(parts, settings["workers"])
     if found:
         raise TopologyError.listing(where, say.join(found))
     return Checked(parts, settings)
@@ -265,8 +267,6 @@ def _settings(
         found += wrong
         _merge(part, common, {k: v for k, v in winning.items() if k in config.COMPONENT_KEYS}, own)
     merged = config.defaults("topology") | {k: v for k, v in {**common, **winning}.items() if k in config.TOPOLOGY_KEYS}
-    if merged["workers"] > 1:
-        found.append(say.workers_not_yet(where, merged["workers"]))
     return merged, found
 
 
@@ -321,6 +321,21 @@ def _batch_that_never_fills(part: Part, named: Mapping[str, Part]) -> None:
     pending = sum(source.settings["max_pending"] * source.tasks for source in sources.values())
     if part.settings["batch_size"] > pending:
         part.problems.append(say.batch_never_fills(part.where, part.settings["batch_size"], pending))
+
+
+def _workers(parts: list[Part], workers: int) -> list[Problem]:
+    """What is wrong with `on_workers`; with one worker there is nothing to choose."""
+    pins = {i: part.settings["on_workers"] for i, part in enumerate(parts) if part.settings.get("on_workers")}
+    if workers == 1 or not pins:
+        return []
+    wrong = [i for i, pin in pins.items() if max(pin) >= workers]
+    found = [say.no_such_worker(parts[i].where, pins[i], workers) for i in wrong]
+    index = {part.name: i for i, part in enumerate(parts)}
+    inputs = [[index[entry.component] for entry in part.inputs] for part in parts]
+    for own in torn_cycles(inputs, pins):
+        first = next(iter(own))
+        found.append(say.torn_cycle(parts[first].where, {parts[i].name: list(pin) for i, pin in own.items()}))
+    return found
 
 
 # Inputs.

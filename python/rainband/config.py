@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -52,7 +52,14 @@ class Config(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    workers: int = _topology(1, "Worker processes. Only 1 for now.", ge=1)
+    workers: int = _topology(1, "Worker processes; 1 runs everything in the process that is there.", ge=1)
+    worker_restart_limit: int = _topology(
+        10, "Restarts in a row of a worker that dies again within 60 s, before the run fails.", ge=0
+    )
+    transport: Literal["ipc", "tcp"] = _topology(
+        "ipc", "How workers talk: sockets in a private folder, or TCP, encrypted with keys of this run."
+    )
+    bind: str = _topology("127.0.0.1", "Address of this machine for `transport: tcp`.")
     drain_timeout_s: float = _topology(
         30.0, "How long a run that was told to end may take to resolve what is pending.", ge=0
     )
@@ -105,6 +112,12 @@ class Config(BaseModel):
     )
     max_anchors: int = _component(
         64, "Distinct roots that one tuple may belong to; an emit above it raises.", ge=1, le=65_535
+    )
+    on_workers: list[Annotated[int, Field(ge=0)]] | None = _component(
+        None,
+        "Numbers of the workers that its executors may run on, from 0; all without it. The components of a cycle run "
+        "on one. With one worker it does not count.",
+        min_length=1,
     )
     on_error: Literal["fail", "restart", "stop"] = _component(
         "fail",
@@ -184,6 +197,14 @@ def check_layer(settings: object, where: str, scope: Scope) -> tuple[dict[str, A
     return good, found
 
 
+_TAKES = {
+    "state_dir": "the path of a folder",
+    "on_workers": "a list of numbers of workers, from 0",
+    "bind": "an address",
+}
+"""What settings take that are neither numbers, words nor bools."""
+
+
 def expected(name: str) -> str:
     """What a setting takes, in words.
 
@@ -194,8 +215,8 @@ def expected(name: str) -> str:
         'a number above 0 and at most 3600'
     """
     info = Config.model_fields[name]
-    if name == "state_dir":
-        return "the path of a folder"
+    if name in _TAKES:
+        return _TAKES[name]
     kinds = [kind for kind in get_args(info.annotation) or (info.annotation,) if kind is not type(None)]
     if isinstance(kinds[0], str):
         return f"one of {say.quoted(kinds)}"
@@ -249,6 +270,9 @@ def _read(name: str, value: str) -> Any:
     annotation = Config.model_fields[name].annotation
     kinds = get_args(annotation) or (annotation,)
     words: dict[str, Any] = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if name == "on_workers" and value.lower() not in {"none", ""}:
+        numbers_given = [part.strip() for part in value.strip("[]").split(",")]
+        return [int(part) if part.isdecimal() else part for part in numbers_given]
     if bool in kinds:
         return words.get(value.lower(), value)
     if type(None) in kinds and value.lower() in {"none", ""}:

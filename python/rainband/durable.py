@@ -9,8 +9,8 @@ old file or the new one; a dead letter is on disk when `append` returns; what ca
 `StateError` with the path. Nothing unreadable is ever taken for "no position": that would replay or skip a whole
 source in silence.
 
-Left out on purpose: several processes that share a folder (next issue), and a journal of positions; one small file
-replaced at most ten times a second is less to get wrong.
+Left out on purpose: several processes that write to a folder (workers ask the supervisor), and a journal of positions;
+one small file replaced at most ten times a second is less to get wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from .exact import decode, encode, is_exact_json, safe_repr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["DEAD_LETTERS_FILE", "POSITIONS_FILE", "DeadLetterFile", "PositionStore", "StateFolder"]
+__all__ = [
+    "DEAD_LETTERS_FILE",
+    "POSITIONS_FILE",
+    "DeadLetterFile",
+    "PositionStore",
+    "StateFolder",
+    "dead_letter_line",
+]
 
 POSITIONS_FILE: Final = "positions.json"
 DEAD_LETTERS_FILE: Final = "dead_letters.jsonl"
@@ -288,7 +295,14 @@ class DeadLetterFile:
         Raises:
             StateError: it could not be written; the file then ends where it ended before.
         """
-        line = _dead_letter_line(record)
+        self.append_line(dead_letter_line(record))
+
+    def append_line(self, line: bytes) -> None:
+        """Write one record that is a line already, as `dead_letter_line` makes them.
+
+        Raises:
+            StateError: as `append`.
+        """
         with self._guard:
             try:
                 fd = self._open()
@@ -323,7 +337,8 @@ class DeadLetterFile:
                 os.close(fd)
 
 
-def _dead_letter_line(record: Mapping[str, Any]) -> bytes:
+def dead_letter_line(record: Mapping[str, Any]) -> bytes:
+    """A dead letter as it stands in the file."""
     values = record.get("values") or ()
     exact = [is_exact_json(value) for value in values]
     identity = record.get("id")

@@ -7,6 +7,7 @@
     ├── RunError             a run that failed; its cause is the exception that stopped it
     │   ├── DrainError       a run that was told to end and could not within `drain_timeout_s`
     │   └── RunInterrupted   a run that a second signal stopped at once
+    ├── WorkerError          an exception that was raised in a worker process; its cause there does not travel
     ├── StateError           positions or dead letters that cannot be read or written, a state folder in use
     ├── ConnectorError       a source that cannot be read, or a sink that cannot be written (rainband.connectors)
     ├── CodecError           a value that does not travel between processes, or bytes that are none (also a ValueError)
@@ -185,6 +186,27 @@ class RunInterrupted(RunError):  # noqa: N818 - as KeyboardInterrupt
     def __init__(self, message: str, *, report: Report | None = None, signum: int) -> None:
         super().__init__(message, report=report)
         self.signum = signum
+
+
+class WorkerError(RainbandError):
+    """What a worker process failed of. The exception itself stays there; its text and traceback come along.
+
+    Attributes:
+        worker: index of the worker.
+        kind: name of the class of the exception.
+        traceback: the user's part of it, as Python prints it.
+
+    Example:
+        >>> error = WorkerError("process() raised KeyError('a')", worker=1, kind="KeyError", traceback="")
+        >>> error.worker, error.kind
+        (1, 'KeyError')
+    """
+
+    def __init__(self, message: str, *, worker: int, kind: str, traceback: str) -> None:
+        super().__init__(message)
+        self.worker, self.kind, self.traceback = worker, kind, traceback
+        if traceback:
+            self.add_note(traceback)
 
 
 class StateError(RainbandError):

@@ -134,12 +134,6 @@ def bad_count(key: str, least: int, got: object, reason: str = "") -> Text:
     return Text(f"bad {key}", f"a whole number of at least {least}{reason}", shown(got))
 
 
-@listed
-def workers_not_yet(got: object) -> Text:
-    """More than one worker process, which this version cannot start."""
-    return Text("more than one worker process is not available yet", "workers=1", str(got), "set parallelism instead")
-
-
 # What a component is.
 
 
@@ -351,6 +345,24 @@ def unknown_setting_component(name: str, component: str, known: list[str]) -> Te
         f"one of {quoted(known)}",
         "",
         did_you_mean(component, known),
+    )
+
+
+@listed
+def no_such_worker(got: list[int], workers: int) -> Text:
+    """`on_workers` that names a worker which the run does not have."""
+    return Text("bad on_workers", f"workers 0 to {workers - 1}", shown(got), "workers are numbered from 0")
+
+
+@listed
+def torn_cycle(pins: dict[str, list[int]]) -> Text:
+    """`on_workers` that puts the components of a cycle on several workers."""
+    got = ", ".join(f'"{name}" on {workers}' for name, workers in pins.items())
+    return Text(
+        "it is part of a cycle, and a cycle ends by counting inside one process",
+        "one worker, the same for all components of the cycle",
+        got,
+        "give on_workers with one number to one of them",
     )
 
 

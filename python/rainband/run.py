@@ -1,8 +1,8 @@
 """A run in one process: its threads, the wait for its end, signals, the drain, and why it ended.
 
 Off the tuple's path. `Topology.start` and `.run` come in here; this calls the core's `Engine`, which calls `runtime`
-back on cold paths. Executors are Python threads (ENGINE 6.1) so that debuggers, coverage and thread-locals work; each
-runs `Engine.run_executor` from its first to its last breath, and one more runs the timers.
+back on cold paths, on the threads of `engine_threads`. With worker processes the engine is `cluster.supervisor`, which
+has the same methods.
 
 The end, in order (ENGINE 5): the engine's state is ended, failed or stopped; threads are joined (each closes its
 tasks); files are closed and the state folder is unlocked; the report is made; a failure is raised. Whoever waits, and
@@ -24,9 +24,9 @@ import time
 import weakref
 from collections import Counter
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, runtime_checkable
 
+from .engine_threads import TIMER, EngineThreads
 from .errors import DrainError, RunError, RunInterrupted
 from .report import Report
 from .runtime import Runtime
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from .errors import StateError
     from .plan import CompiledPlan
     from .topology import Topology
 
@@ -44,12 +45,10 @@ __all__ = ["Run", "leave", "run", "start"]
 
 _SLICE_S: Final = 0.1
 _STOP_GRACE_S: Final = 5.0  # for the calls in progress to return after a stop
+_KILL_GRACE_S: Final = 1.0  # for worker processes to be gone after they were killed
 _INTERRUPT_GRACE_S: Final = 1.0  # the same after a second signal: somebody waits at the keyboard
-_STACK_BYTES: Final = 16 * 1024 * 1024
-_TIMER: Final = "rainband-timer"
 _OVER: Final = frozenset({"ended", "failed", "stopped"})
 _LISTED_PENDING: Final = 10  # roots named in the text of an error; the report has all
-_STACK_GUARD = threading.Lock()  # threading.stack_size is one setting for the process
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
 _stuck: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # that did not return after their run was over
 
@@ -73,6 +72,29 @@ class EngineLike(Protocol):
     def pending(self) -> list[Pending]: ...
 
 
+@runtime_checkable
+class Killable(Protocol):
+    """An engine whose work can be ended although user code does not return: that of worker processes."""
+
+    def kill(self) -> None: ...
+
+
+class RuntimeLike(Protocol):
+    """What a run needs of its `Runtime`."""
+
+    lost_positions: StateError | None
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+    def describe(self, error: BaseException) -> str: ...
+    def user_counters(self) -> dict[str, dict[str, int]]: ...
+    def notes(self) -> list[str]: ...
+    @property
+    def letter_file(self) -> str | None: ...
+    @property
+    def folder(self) -> Path: ...
+
+
 class Run:
     """A topology that runs: wait for it, pause it, end it, look at its numbers. Made by `Topology.start`.
 
@@ -93,11 +115,13 @@ class Run:
         ...     report = running.wait()
     """
 
-    def __init__(self, plan: CompiledPlan, *, engine: EngineLike | None = None, runtime: Runtime | None = None) -> None:
+    def __init__(
+        self, plan: CompiledPlan, *, engine: EngineLike | None = None, runtime: RuntimeLike | None = None
+    ) -> None:
         self._plan = plan
         self._name = plan.name
         self._pid = os.getpid()
-        self._runtime = Runtime(plan) if runtime is None else runtime
+        self._runtime: RuntimeLike = Runtime(plan) if runtime is None else runtime
         self._guard = threading.Lock()  # of the fields below; never held while the engine or user code is called
         self._concluding = threading.Lock()
         self._drain_deadline: float | None = None
@@ -106,10 +130,11 @@ class Run:
         self._defect: BaseException | None = None
         self._result: Report | None = None
         self._failure: RunError | None = None
-        self._threads: list[threading.Thread] = []
         self._runtime.open()
         try:
             self._engine = _new_engine(plan, self._runtime) if engine is None else engine
+            executors = [(i, plan.components[c].name) for i, (c, _) in enumerate(self._engine.executors())]
+            self._threads = EngineThreads(self._engine, executors, self._on_defect)
             self._start_threads()
         except BaseException:
             self._runtime.close()
@@ -178,39 +203,17 @@ class Run:
     # -- threads ---------------------------------------------------------------------------------------------------
 
     def _start_threads(self) -> None:
-        engine, components = self._engine, self._plan.components
-        serial: dict[int, int] = {}
-        for index, (component, _) in enumerate(engine.executors()):
-            number = serial[component] = serial.get(component, -1) + 1
-            self._add_thread(f"rainband-{components[component].name}-{number}", partial(engine.run_executor, index))
-        self._add_thread(_TIMER, engine.run_timer)
-        with _STACK_GUARD:
-            before = threading.stack_size(_STACK_BYTES)
-            try:
-                for thread in self._threads:
-                    thread.start()
-            except BaseException as error:
-                engine.fail_run(error)
-                engine.stop()
-                raise
-            finally:
-                threading.stack_size(before)
-
-    def _add_thread(self, name: str, body: Callable[[], None]) -> None:
-        self._threads.append(threading.Thread(target=self._guarded, args=(body,), name=name, daemon=True))
-
-    def _guarded(self, body: Callable[[], None]) -> None:
-        # The core catches whatever user code raises. What comes out here is a defect of ours, and a run that goes on
-        # with a thread less would hang.
         try:
-            body()
-        except BaseException as error:  # noqa: BLE001
-            self._defect = error
+            self._threads.start()
+        except BaseException as error:
             self._engine.fail_run(error)
-            self._stop_now(_STOP_GRACE_S)  # an engine with a defect may not come to its end by itself
-        finally:
-            if "rainband.aio" in sys.modules:  # asyncio is not imported for those who do not use it
-                sys.modules["rainband.aio"].close_loop()
+            self._engine.stop()
+            raise
+
+    def _on_defect(self, error: BaseException) -> None:
+        self._defect = error
+        self._engine.fail_run(error)
+        self._stop_now(_STOP_GRACE_S)  # an engine with a defect may not come to its end by itself
 
     # -- the wait --------------------------------------------------------------------------------------------------
 
@@ -296,7 +299,7 @@ class Run:
             stuck = self._join(signals)
             if stuck:
                 _stuck.update(stuck)
-                names = ", ".join(t.name for t in stuck if t.name != _TIMER) or _TIMER
+                names = ", ".join(t.name for t in stuck if t.name != TIMER) or TIMER
                 _log.error("%s: still inside user code after the end: %s", self._name, names)
             self._runtime.close()
             pending = self._engine.pending() or self._pending_at_timeout or ()
@@ -310,12 +313,11 @@ class Run:
         if limit is None:
             grace_s = _STOP_GRACE_S if self._engine.error() is not None else self._plan.config["drain_timeout_s"]
             limit = time.monotonic() + grace_s
-        for thread in self._threads:
-            while thread.is_alive() and thread is not threading.current_thread():
-                thread.join(_SLICE_S)
-                if time.monotonic() >= limit or (signals is not None and signals.count >= 2):
-                    break
-        return [t for t in self._threads if t.is_alive() and t is not threading.current_thread()]
+        stuck = self._threads.join(limit, is_hurried=lambda: signals is not None and signals.count >= 2)
+        if stuck and isinstance(self._engine, Killable):
+            self._engine.kill()
+            stuck = self._threads.join(time.monotonic() + _KILL_GRACE_S)
+        return stuck
 
     def _make_report(self, pending: Sequence[Pending] = ()) -> Report:
         runtime = self._runtime
@@ -323,9 +325,9 @@ class Run:
             self._name,
             self._engine.snapshot(),
             pending=pending,
-            dead_letter_file=str(runtime.letters.path) if runtime.letters.written else None,
+            dead_letter_file=runtime.letter_file,
             user_counters=runtime.user_counters(),
-            notes=_notes_on(pending, runtime.folder.path),
+            notes=[*_notes_on(pending, runtime.folder), *runtime.notes()],
         )
 
     def _why_failed(self, report: Report) -> RunError | None:
@@ -352,7 +354,14 @@ def start(topology: Topology, *, workers: int | None = None, config: Mapping[str
     overrides = dict(config or {})
     if workers is not None:
         overrides["workers"] = workers
-    return Run(compile_plan(topology, overrides))
+    if "rainband.cluster.origin" in sys.modules:
+        sys.modules["rainband.cluster.origin"].refuse_while_loading(topology.name)
+    plan = compile_plan(topology, overrides)
+    if plan.config["workers"] == 1:
+        return Run(plan)
+    from .cluster.start import start as start_workers  # noqa: PLC0415 - zmq comes with it
+
+    return start_workers(topology, plan, overrides)
 
 
 def run(
@@ -390,7 +399,7 @@ def run(
     return report
 
 
-def _new_engine(plan: CompiledPlan, runtime: Runtime) -> EngineLike:
+def _new_engine(plan: CompiledPlan, runtime: RuntimeLike) -> EngineLike:
     from . import _core, homecore  # noqa: PLC0415 - the engine is needed only here
 
     homecore.install()
@@ -440,7 +449,7 @@ def _stop_live() -> None:
 
 
 def _leave_at_once_if_stuck(code: int) -> None:
-    names = [thread.name for thread in _stuck if thread.is_alive() and thread.name != _TIMER]
+    names = [thread.name for thread in _stuck if thread.is_alive() and thread.name != TIMER]
     if not names:
         return
     _log.critical("leaving without the interpreter's own shutdown: still inside user code: %s", ", ".join(names))

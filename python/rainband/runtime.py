@@ -15,13 +15,11 @@ set up (the program's business; the command line does it for itself).
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import traceback
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -31,9 +29,8 @@ from . import batching
 from .anatomy import mode_of
 from .checked import Checker, Token
 from .component import BatchBolt, Bolt, Spout, TaskContext, overrides
-from .config import default_state_dir
-from .durable import DeadLetterFile, PositionStore, StateFolder
 from .errors import ConnectorError, RainbandError, StateError
+from .state import LocalState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,12 +38,14 @@ if TYPE_CHECKING:
 
     from .binding import Binding
     from .plan import CompiledPlan, ComponentPlan
+    from .state import State
 
 __all__ = ["Runtime", "TaskSpec"]
 
 _PACKAGE_FOLDER: Final = str(Path(__file__).parent)
 _ENGINE_FILES: Final = frozenset(
-    f"{_PACKAGE_FOLDER}/{name}.py" for name in ("aio", "aio_loop", "batching", "function", "runtime", "run")
+    f"{_PACKAGE_FOLDER}/{name}.py"
+    for name in ("aio", "aio_loop", "batching", "function", "runtime", "run", "engine_threads")
 )
 _LOGGED_IN_FULL: Final = 5  # times the same error is logged with its traceback …
 _WINDOW_S: Final = 10.0  # … in this time; the rest is counted
@@ -82,52 +81,37 @@ class TaskSpec:
 
 
 class Runtime:
-    """The Python side of one run."""
+    """The Python side of one engine.
 
-    def __init__(self, plan: CompiledPlan) -> None:
+    Args:
+        plan: what the engine runs.
+        state: where positions and dead letters go; a folder of this run if not given.
+    """
+
+    def __init__(self, plan: CompiledPlan, state: State | None = None) -> None:
         self.plan = plan
         self.name = plan.name
+        self.state: State = LocalState(plan) if state is None else state
         self.lost_positions: StateError | None = None
         self.contexts: dict[int, TaskContext] = {}  # by task id; the report reads the counters
         self._log = logging.getLogger(f"rainband.{plan.name}")
-        self._named_folder = plan.config["state_dir"]
         self._batching: set[int] = set()  # components whose tasks take batches; of a factory the plan does not know
         self._checker = Checker(plan.components)
-        self._use_folder(StateFolder(self._named_folder or default_state_dir(plan.name, _run_name())))
         self._errors = _ErrorLog(plan.name)
         self._told: deque[tuple[BaseException, str]] = deque(maxlen=16)
 
     def open(self) -> None:
-        """Lock the state folder and read the positions that an earlier run left in it.
+        """Make the state ready.
 
         Raises:
             StateError: the folder that the user named is in use, or it or what is in it cannot be read.
         """
-        try:
-            self.folder.take()
-        except StateError as error:
-            if self._named_folder is not None:
-                raise
-            import tempfile  # noqa: PLC0415 - rarely needed
-
-            self._use_folder(StateFolder(tempfile.mkdtemp(prefix=f"rainband-{self.name}-")))
-            self._log.warning("%s; this run keeps its state in %s", error, self.folder.take())
-        try:
-            self.store.load()
-        except StateError:
-            self.folder.release()
-            raise
-
-    def _use_folder(self, folder: StateFolder) -> None:
-        self.folder = folder
-        self.store = PositionStore(folder)
-        self.letters = DeadLetterFile(folder)
+        self.state.open()
 
     def close(self) -> None:
-        """Write what is still counted, close the files and give the folder back; may be called twice."""
+        """Write what is still counted and give the state back; may be called twice."""
         self._errors.tell_rest()
-        self.letters.close()
-        self.folder.release(remove_if_empty=self._named_folder is None)
+        self.state.close()
 
     # -- called by the core ----------------------------------------------------------------------------------------
 
@@ -191,17 +175,21 @@ class Runtime:
 
     def dead_letter(self, record: Mapping[str, Any]) -> None:
         """Keep a tuple that nobody tries again; durable on return, raises if that is not possible."""
-        self.letters.append(record)
+        self.state.append_letter(record)
 
     def positions(self, items: list[tuple[int, int, object]]) -> None:
         """Keep what spout tasks have resolved so far; durable on return, raises if that is not possible."""
         named = [(self.plan.components[component], index, position) for component, index, position in items]
         try:
-            self.store.save([(planned.name, index, planned.tasks, position) for planned, index, position in named])
+            self.state.save_positions([(planned.name, i, planned.tasks, position) for planned, i, position in named])
         except StateError as error:
             # The last positions of a run come when the core counts it as ended; that must not hide that they are lost.
             self.lost_positions = error
             raise
+
+    def ended(self, task_id: int) -> None:
+        """Note that a task is over, before its end-of-stream is sent; only a worker process asks for it."""
+        self.state.end_task(task_id)
 
     def check_emit(self, component: int, stream: str, values: tuple[Any, ...]) -> object | None:
         """With `checked` only: look at what is emitted; what this returns is handed to `check_receive`."""
@@ -222,6 +210,20 @@ class Runtime:
                 return text
         return str(error) if isinstance(error, RainbandError) else _short(error)
 
+    @property
+    def folder(self) -> Path:
+        """The state folder."""
+        return self.state.path
+
+    @property
+    def letter_file(self) -> str | None:
+        """The file of dead letters if this run wrote any."""
+        return self.state.letter_file if isinstance(self.state, LocalState) else None
+
+    def notes(self) -> list[str]:
+        """What else the reader of the report should know."""
+        return []
+
     def user_counters(self) -> dict[str, dict[str, int]]:
         """What users counted, by component and counter, summed over the tasks."""
         sums: dict[str, dict[str, int]] = {}
@@ -232,7 +234,7 @@ class Runtime:
         return sums
 
     def _context(self, planned: ComponentPlan, task_id: int, task_index: int) -> TaskContext:
-        position = self.store.get(planned.name, task_index, planned.tasks) if planned.kind == "spout" else None
+        position = self.state.position(planned.name, task_index, planned.tasks) if planned.kind == "spout" else None
         taken = {
             entry.stream.name for p in self.plan.components for entry in p.inputs if entry.component == planned.index
         }
@@ -245,16 +247,12 @@ class Runtime:
             parallelism=planned.parallelism,
             config=MappingProxyType(dict(planned.config)),
             position=position,
-            state_dir=self.folder.path,
+            state_dir=self.state.path,
             tasks=self.plan.tasks,
             streams={s.name: {f: Any if t is None else t for f, t in s.fields.items()} for s in planned.streams},
             subscribed=frozenset(taken),
             counters={} if earlier is None else earlier.counters,
         )
-
-
-def _run_name() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}"
 
 
 def _spout_spec(instance: Spout, context: TaskContext) -> TaskSpec:

@@ -7,7 +7,7 @@ that every mistake can be told at once instead of the first one at its line.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,11 +32,15 @@ class Origin:
         module: name of the module, `__main__` for a script.
         file: its file, None in an interactive session.
         function: qualified name of the function that made it, None at the level of the module.
+        call: the function that was called for it by name, if one was (`rainband run file.py:build`).
+        params: texts of the arguments of that call, or of the variables of a topology file.
     """
 
     module: str
     file: str | None
     function: str | None
+    call: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,7 @@ class Topology:
         """Start, handle signals, and wait for the end.
 
         Args:
-            workers: processes; only 1 for now.
+            workers: processes.
             config: settings that win over all others.
             duration_s: drain after so many seconds; without it the run ends when its spouts do.
 

@@ -534,7 +534,7 @@ def test_a_call_that_emits_without_end_is_stopped(rig: Rig, kind: Any) -> None:
         began = time.monotonic()
         assert running.stop(now=True).state == "stopped"
         assert time.monotonic() - began < 3
-        assert not [thread for thread in running._threads if thread.is_alive()]
+        assert not [thread for thread in running._threads.all if thread.is_alive()]
     finally:
         over.set()  # without the rule it would burn a core until the end of all tests
 

@@ -172,12 +172,25 @@ def bad_count() -> Topology:
     return topology
 
 
+@mistakes('bolt "b": bad on_workers; expected workers 0 to 1, got [0, 2]; workers are numbered from 0')
+def no_such_worker() -> Case:
+    return with_bolt(Split, config={"on_workers": [0, 2]}), {"workers": 2}
+
+
 @mistakes(
-    'topology "t": more than one worker process is not available yet; expected workers=1, got 2; set '
-    "parallelism instead",
+    'bolt "b": it is part of a cycle, and a cycle ends by counting inside one process; expected one worker, the same '
+    'for all components of the cycle, got "b" on [0], "c" on [1]; give on_workers with one number to one of them',
 )
-def workers_not_yet() -> Case:
-    return with_spout(Lines), {"workers": 2}
+def torn_cycle() -> Case:
+    class Echo(Bolt):
+        outputs = ["line"]
+
+        def process(self, line: str) -> None: ...
+
+    topology = with_spout(Lines)
+    topology.bolt("b", Echo, inputs=["s", "c"], config={"on_workers": [0]})
+    topology.bolt("c", Echo, inputs="b", config={"on_workers": [1]})
+    return topology, {"workers": 2}
 
 
 @mistakes(
@@ -710,7 +723,7 @@ def bad_config() -> Topology:
     'spout "s", config: unknown setting "max_pendin"; did you mean "max_pending"?',
     'spout "s", config: unknown setting "5"; known are "queue_capacity", "queue_bytes", "loop_bytes", '
     '"max_pending", "max_attempts", "retry_backoff_s", "retry_backoff_max_s", "ack_timeout_s", '
-    '"execute_timeout_s", "max_anchors", "on_error", "restart_limit", "tick_interval_s", "concurrency", '
+    '"execute_timeout_s", "max_anchors", "on_workers", "on_error", "restart_limit", "tick_interval_s", "concurrency", '
     '"batch_size", "batch_interval_s", "auto_ack"',
     'spout "u", @spout of numbers: unknown setting "batchsize"; did you mean "batch_size"?',
 )

@@ -169,8 +169,8 @@ USAGE: list[tuple[list[str], int, str]] = [
     (["run", "small.yaml", "-p", "STOP"], 2, 'expected KEY=VALUE, got "STOP"'),
     (["run", "small.yaml", "-p", "STOP=x"], 78, 'expected a whole number, got the text "x"'),
     (["run", "small.yaml", "--set", "max_pendin=1"], 2, 'unknown setting "max_pendin"; did you mean "max_pending"?'),
-    (["run", "small.yaml", "--workers", "2"], 2, "worker processes come in the next release"),
-    (["run", "small.yaml", "--set", "workers=2"], 2, "worker processes come in the next release"),
+    (["run", "small.yaml", "--workers", "0"], 2, "0 is not in the range x>=1"),
+    (["run", "small.yaml", "--set", "workers=0"], 2, "expected a whole number of at least 1"),
     (
         ["run", "small.yaml", "--duration", "soon"],
         2,

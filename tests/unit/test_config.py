@@ -25,6 +25,10 @@ from rainband.plan import compile_plan
 
 CONTRACT: dict[str, Any] = {
     "workers": 1,
+    "worker_restart_limit": 10,
+    "transport": "ipc",
+    "bind": "127.0.0.1",
+    "on_workers": None,
     "queue_capacity": 1024,
     "queue_bytes": 64 * 2**20,
     "loop_bytes": 64 * 2**20,

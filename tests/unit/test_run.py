@@ -17,6 +17,7 @@ from rainband import Bolt, DrainError, RunError, RunInterrupted, Spout, Topology
 from rainband import run as run_module
 from rainband.plan import compile_plan
 from rainband.run import Run
+from rainband.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +172,9 @@ def test_a_failed_run_raises_the_users_exception_as_its_cause(state: Path) -> No
     engine = PlayedEngine()
     running = started(engine, state)
     error = KeyError("word")
-    running._runtime.user_error(1, 7, "prepare", error, "the run stops")
+    runtime = running._runtime
+    assert isinstance(runtime, Runtime)
+    runtime.user_error(1, 7, "prepare", error, "the run stops")
     engine.fail_run(error)
     with pytest.raises(RunError) as caught:
         running.wait()

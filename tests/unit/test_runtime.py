@@ -11,6 +11,7 @@ import pytest
 from rainband import BatchBolt, Bolt, Spout, StateError, TaskContext, Topology, Tuple, bolt, spout
 from rainband.plan import compile_plan
 from rainband.runtime import Runtime, _ErrorLog
+from rainband.state import LocalState
 from rainband.testing import Clock
 
 
@@ -175,13 +176,13 @@ def test_a_run_without_state_dir_has_a_folder_of_its_own(tmp_path: Path, monkeyp
     one, two = runtime(None), runtime(None)
     one.open()
     two.open()
-    assert one.folder.path.parent == tmp_path / "rainband" / "wordcount"
-    assert one.folder.path != two.folder.path
+    assert one.folder.parent == tmp_path / "rainband" / "wordcount"
+    assert one.folder != two.folder
     two.dead_letter({"component": "lines", "values": ("x",), "id": 1, "reason": "error", "attempts": 5})
     one.close()
     two.close()
-    assert not one.folder.path.exists()
-    assert json.loads((two.folder.path / "dead_letters.jsonl").read_text())["values"] == ["x"]
+    assert not one.folder.exists()
+    assert json.loads((two.folder / "dead_letters.jsonl").read_text())["values"] == ["x"]
 
 
 def test_a_home_that_cannot_be_written_is_no_obstacle(
@@ -192,7 +193,8 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     made = runtime(None)
     made.open()
-    assert made.folder.is_taken
+    assert isinstance(made.state, LocalState)
+    assert made.state.folder.is_taken
     assert "this run keeps its state in" in caplog.text
     made.close()
 

@@ -24,6 +24,7 @@ from rainband.errors import (
     RunError,
     RunInterrupted,
     TopologyError,
+    WorkerError,
 )
 
 
@@ -126,8 +127,11 @@ def _tell_run(error: RunError) -> None:
 
     if error.report is not None:
         output.message(str(error.report))
-    if error.__cause__ is not None and not isinstance(error.__cause__, ConnectorError):
-        output.message(user_traceback(error.__cause__))
+    cause = error.__cause__
+    if isinstance(cause, WorkerError):
+        output.message(cause.traceback)
+    elif cause is not None and not isinstance(cause, ConnectorError):
+        output.message(user_traceback(cause))
     output.error(str(error))
 
 

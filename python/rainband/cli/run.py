@@ -1,4 +1,4 @@
-"""``rainband run``: one topology, in this process, to its end."""
+"""``rainband run``: one topology, in this process or in several, to its end."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ Examples:
   rainband run wordcount.yaml
   rainband run wordcount.yaml --param TEXT=book.txt --set max_pending=500
   rainband run wordcount.yaml --set count.tick_interval_s=0.5 --duration 30s
+  rainband run wordcount.yaml --workers 4    in four processes; one that dies is replaced
   rainband run pipeline.py                   its only Topology
   rainband run pipeline.py:build -p path=/var/log/syslog
   rainband run shop.pipelines:orders --json > report.json
@@ -40,7 +41,7 @@ time · 6 done, with dead letters · 78 invalid topology · 130/143 second signa
 
 @click.command(epilog=_EPILOG)
 @click.argument("target", metavar="FILE|module:object")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; only 1 for now.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes.")
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="A setting, or component.setting; wins over all.")
 @params_option
 @click.option("--duration", type=SECONDS, metavar="S", help="Drain after so many seconds (also 1.5m, 2h).")
@@ -57,10 +58,8 @@ def command(  # noqa: PLR0917 - click gives them by name
     from rainband.config import parse_settings  # noqa: PLC0415 - pydantic
 
     config = parse_settings(settings)
-    if max(workers or 1, config.get("workers", 1)) > 1:
-        text = "worker processes come in the next release; this one runs a topology in one process"
-        msg = f"{text}; leave --workers out and use parallelism for threads"
-        raise click.UsageError(msg)
+    if workers is not None:
+        config["workers"] = workers
     with output.prints_to_stderr(when=as_json):
         return _run(target, params, config, duration, as_json=as_json)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +181,10 @@ def _topology_in(module: ModuleType, place: str, name: str, params: Mapping[str,
         what = f'"{name}" of "{place}" is {kind}'
         msg = f"{what}; expected a Topology, or a function that returns one"
         raise click.UsageError(msg)
-    return _called(found, name, params)
+    made = _called(found, name, params)
+    file = getattr(module, "__file__", None)
+    made.origin = replace(made.origin, module=module.__name__, file=file, call=name, params=dict(params))
+    return made
 
 
 def _only_topology(module: ModuleType, place: str, params: Mapping[str, str]) -> Topology:

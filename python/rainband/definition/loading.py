@@ -40,6 +40,7 @@ class Definition:
     mask: Masker
     _source: Source
     _root: Node
+    _params: Mapping[str, str]
 
     def topology(self, *, checked: bool = True) -> Topology:
         """Imports the classes and wires them.
@@ -53,7 +54,7 @@ class Definition:
         """
         from rainband.definition.resolve import build, check  # noqa: PLC0415 - only here the Python API is needed
 
-        topology = build(self._source, self._root, self.model, FilePath(self.file))
+        topology = build(self._source, self._root, self.model, FilePath(self.file), self._params)
         if topology is not None and checked:
             check(self._source, topology)
         problems = list(self._source.problems)
@@ -158,7 +159,7 @@ def _load(
         model = validate_model(source, root, KEYS)
     if source.problems or root is None or model is None:
         raise definition_error(name, source.problems, mask)
-    return Definition(name, model, variables.used, mask, source, root)
+    return Definition(name, model, variables.used, mask, source, root, params)
 
 
 def _shown(node: Node, key: str, mask: Masker) -> Any:

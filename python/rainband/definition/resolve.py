@@ -36,11 +36,13 @@ _TYPES: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def build(source: Source, root: Node, model: TopologyFile, file: FilePath) -> Topology | None:
+def build(
+    source: Source, root: Node, model: TopologyFile, file: FilePath, params: Mapping[str, str]
+) -> Topology | None:
     """The topology of a file, wired but not yet checked; None with every mistake noted in ``source``."""
     before = len(source.problems)
     topology = Topology(model.name, config=_config(root) or None)
-    topology.origin = Origin("", str(file.resolve()), None)
+    topology.origin = Origin("", str(file.resolve()), None, params=dict(params))
     builder = _Builder(source, root, topology, file.parent)
     for name, spout in model.spouts.items():
         builder.wire(("spouts", name), spout)

@@ -1,0 +1,87 @@
+"""What is known of a worker that died: how, what it had in hand, and how that is told.
+
+worker 1 was killed by SIGSEGV; in hand: bolt "count" task 7, tuple 'book:17' of spout "lines"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rainband.plan import CompiledPlan
+
+    from .launcher import Event
+    from .native import Slots
+    from .views import Suspect
+
+__all__ = ["Death", "examine"]
+
+_TOLD: Final = 3  # tuples in hand named in a text
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A worker's death.
+
+    Attributes:
+        worker: its index.
+        incarnation: which one.
+        reason: how it died and what it had in hand.
+        suspects: the attempts that it had in hand.
+    """
+
+    worker: int
+    incarnation: int
+    reason: str
+    suspects: tuple[Suspect, ...]
+
+    @property
+    def text(self) -> str:
+        """For the log."""
+        return f"worker {self.worker} {self.reason}; it is replaced, and what it held is replayed"
+
+    def note(self, gone: Mapping[str, int]) -> str:
+        """For the report.
+
+        Args:
+            gone: roots that it had pending, by component.
+        """
+        lost = ", ".join(f'{count} roots of "{name}"' for name, count in gone.items())
+        what = f"; pending there were {lost}, gone with it or read again from their position" if lost else ""
+        return f"worker {self.worker} {self.reason}{what}; its counts are those of its last report"
+
+
+def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> Death:
+    """What an event and the slots of a dead worker say.
+
+    Args:
+        plan: of the run.
+        event: its death.
+        slots: what it had in hand, if it came to have any.
+        why: what it said itself before it died.
+    """
+    how = f"was {event.how}" if event.signal is not None else event.how
+    suspects: list[Suspect] = []
+    told: list[str] = []
+    if slots is not None:
+        if slots["hung"] is not None:
+            task, text = slots["hung"]
+            how = f"ended itself: {_task(plan, task)}: {text}"
+        for _, _, task, owner, incarnation, attempt, identity in slots["suspects"]:
+            suspects.append((owner, incarnation, attempt))
+            told.append(f"{_task(plan, task)}, tuple {identity} of {_component(plan, owner)}")
+    if told:
+        rest = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        how += f"; in hand: {'; '.join(told[:_TOLD])}{rest}"
+    return Death(event.worker, event.incarnation, f"{how}: {why}" if why else how, tuple(suspects))
+
+
+def _task(plan: CompiledPlan, task: int) -> str:
+    return f"{_component(plan, task)} task {task}"
+
+
+def _component(plan: CompiledPlan, task: int) -> str:
+    return next((each.where for each in plan.components if task in each.task_ids), f"task {task}")

@@ -1,0 +1,126 @@
+"""What the Rust core gives to worker processes, as types, and the three places where it is called.
+
+The methods of a worker's engine beside those of `run.EngineLike`, and two functions of `rainband._core`. Tests give
+their own `NewEngine`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+
+from rainband import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rainband.runtime import Runtime
+
+__all__ = ["libzmq_path", "new_engine", "read_slots"]
+
+
+class WorkerOptions(TypedDict):
+    """What `Engine` is told of its worker."""
+
+    worker: int
+    incarnation: int
+    workers: int
+    run_id: bytes
+    plan_version: int
+    placement: list[int]
+    ended: list[int]
+    slots: str | None
+
+
+class WorkerEngine(Protocol):
+    """`_core.Engine` of a worker. It starts inactive: spouts emit nothing before `activate`."""
+
+    def own_executors(self) -> list[tuple[int, int, list[int]]]:
+        """The executors placed here: (executor index, component index, task ids)."""
+        ...
+
+    def run_executor(self, index: int) -> None: ...
+    def run_timer(self) -> None: ...
+    def wait(self, timeout_s: float) -> str: ...
+    def activate(self) -> None: ...
+    def deactivate(self) -> None: ...
+    def drain(self) -> None: ...
+    def stop(self) -> None: ...
+    def fail_run(self, error: BaseException) -> None: ...
+    def error(self) -> BaseException | None: ...
+    def snapshot(self) -> dict[str, Any]: ...
+    def pending(self) -> list[tuple[str, int, object, int, float, bool]]: ...
+
+    def run_link(self, inbound: int, libzmq: str) -> None:
+        """The body of the I/O thread; returns after `stop_link`."""
+        ...
+
+    def stop_link(self) -> None: ...
+
+    def install_view(self, view: int, members: Sequence[tuple[int, int, int]]) -> None:
+        """Install a view: (worker, incarnation, pointer of the outbound socket or 0); blocks until it is done."""
+        ...
+
+    def replay(self, view: int, suspects: Sequence[tuple[int, int, int]], reason: str) -> None: ...
+
+    def links_up(self) -> bool:
+        """Whether every live member of the view is connected, both ways."""
+        ...
+
+    def released_sockets(self) -> list[int]:
+        """Pointers that the I/O thread has given back."""
+        ...
+
+
+class NewEngine(Protocol):
+    """Makes the engine of a worker."""
+
+    def __call__(self, core: dict[str, Any], runtime: Runtime, worker: WorkerOptions) -> WorkerEngine: ...
+
+
+class Slots(TypedDict):
+    """What a dead worker had in hand: rows of executor, component, task, and owner's task, incarnation, attempt, id."""
+
+    suspects: list[tuple[int, int, int, int, int, int, str]]
+    hung: tuple[int, str] | None
+
+
+def new_engine(core: dict[str, Any], runtime: Runtime, worker: WorkerOptions) -> WorkerEngine:
+    """The real one."""
+    from rainband import homecore  # noqa: PLC0415 - only for the real engine
+
+    homecore.install()
+    make: Any = _core.Engine
+    engine: WorkerEngine = make(core, runtime, worker)
+    return engine
+
+
+def watch_parent(fd: int) -> None:
+    """From now on this process group is killed when the other end of the pipe is closed."""
+    native: Any = _core
+    if hasattr(native, "watch_parent"):
+        native.watch_parent(fd)  # whatever holds the GIL
+    else:
+        threading.Thread(target=_watch, args=(fd,), name="rainband-parent", daemon=True).start()
+
+
+def _watch(fd: int) -> None:
+    while os.read(fd, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def read_slots(path: str) -> Slots:
+    """What stands in the file of a worker that is dead."""
+    native: Any = _core
+    slots: Slots = native.read_slots(path)
+    return slots
+
+
+def libzmq_path() -> str:
+    """The shared object that brings libzmq: the core calls the same copy."""
+    from zmq.backend.cython import _zmq  # noqa: PLC0415 - the extension module itself
+
+    return str(_zmq.__file__)
