@@ -5,7 +5,8 @@
 //! meanwhile the others are served. Reading and writing to one peer are bounded per round, so that none starves the rest.
 //!
 //! A round in which nothing happened is followed by an announcement, another round, and sleep (see [`wake`](crate::wake)) until a
-//! message, room, a wake-up or the time that the [`Machine`] gave.
+//! message, room, a wake-up or the time that the [`Machine`] gave. It does not spin before: 20 to 500 empty rounds more made a
+//! round trip on two cores slower (ipc 27 → 28 to 35 µs, tcp 29 → 36 to 41 µs), because they take the core from who answers.
 //!
 //! The thread ends by [`LinkControl::stop`] or an error, never silently: [`Link::spawn`] takes what is to be done then.
 

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use super::{Functions, RawMessage, Zmq};
 use crate::{LinkError, Place, SocketHandle};
 
-/// Smaller parts are copied: that is cheaper than two allocations and a clone that another thread gives back.
+/// Smaller parts are copied, which saves an allocation and a clone that another thread gives back. No sharp border: between 256 B
+/// and 16 KiB a measurement could not tell the two ways apart.
 pub const COPIED_BELOW: usize = 2048;
 
 const DONTWAIT: c_int = 1;

@@ -1,10 +1,11 @@
 //! The loop: what it carries between workers, and that nobody holds up the others.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rainband_link::{LinkError, PeerIndex, Place, SocketHandle};
+use rainband_link::{Link, LinkControl, LinkError, Machine, PeerIndex, Place, SocketHandle};
 
 use crate::libzmq::{Context, PULL, PUSH, RCVHWM, no_socket};
 use crate::sockets::{inbound, next};
@@ -116,6 +117,63 @@ fn echo_on_one_core() {
     echo(50_000);
 }
 
+/// A producer that publishes in the worst moment: behind the question for its message, before the thread says that it sleeps.
+struct Late {
+    control: Arc<LinkControl>,
+    outgoing: u32,
+    must_publish: bool,
+    rounds: u32,
+}
+
+impl Machine for Late {
+    fn receive(&mut self, _parts: Vec<Bytes>, _now_ns: u64) {
+        self.control.stop();
+    }
+
+    fn transmit(&mut self, peer: PeerIndex, _now_ns: u64) -> Option<Vec<Bytes>> {
+        match peer {
+            PeerIndex(0) if self.outgoing > 0 => {
+                self.outgoing -= 1;
+                Some(text("a"))
+            }
+            PeerIndex(1) if self.must_publish => {
+                self.must_publish = false;
+                self.outgoing = 1;
+                self.control.wake();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn tick(&mut self, _now_ns: u64) -> Option<u64> {
+        // The first round takes the commands, the second is the first in which nothing happens.
+        self.rounds += 1;
+        self.must_publish = self.rounds == 2;
+        None
+    }
+}
+
+#[test]
+fn what_is_published_before_the_announcement_is_sent() {
+    let folder = Folder::new();
+    let context = Context::new();
+    let control = Arc::new(LinkControl::new().unwrap());
+    let receiver = context.socket(PULL, &[]);
+    let address = receiver.bind(&folder.ipc("worker"));
+    for peer in 0..2 {
+        let socket = context.socket(PUSH, &[]).connect(&address).hand_over();
+        control.connect(PeerIndex(peer), socket);
+    }
+    let machine = Late { control: Arc::clone(&control), outgoing: 0, must_publish: false, rounds: 0 };
+    let start = Instant::now();
+    let clock = move || start.elapsed().as_nanos() as u64;
+    let link = Link::new(Arc::clone(&context.zmq), receiver.hand_over(), Arc::clone(&control), machine, clock);
+    let thread = link.spawn(|_, result| result.unwrap()).unwrap();
+    wait_until("it is sent and received", || control.is_over());
+    thread.join().unwrap();
+}
+
 /// Sends to itself, one message at a time, so that its thread falls asleep between most of them.
 fn echo(count: u32) {
     let folder = Folder::new();
@@ -188,7 +246,7 @@ fn all_sockets_are_released_at_the_end() {
     let worker = Worker::start(&context, &folder.ipc("worker"));
     let places = [0, 1].map(|peer| worker.connect(&context, peer, &worker.address, 1));
     assert!(!worker.control.is_over());
-    let control = std::sync::Arc::clone(&worker.control);
+    let control = Arc::clone(&worker.control);
     let released = worker.stop();
     assert_eq!(released.len(), 3);
     assert!(places.iter().all(|place| released.iter().any(|handle| handle.address() == *place)));

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use rainband_link::wake::Wake;
 
@@ -60,6 +61,21 @@ fn ping_pong(rounds: u64, pauses: u64) -> u64 {
     })
 }
 
+/// Without a system call, so that two threads stay close; but not for ever, so that a failure of one ends the other.
+fn spin_until(mut is_true: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_true() {
+        pause(1);
+        assert!(start.elapsed() < DEADLINE, "the other side has failed");
+    }
+}
+
+fn is_readable(bell: &Wake) -> bool {
+    let mut item = libc::pollfd { fd: bell.event().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one item, which is ours.
+    unsafe { libc::poll(&raw mut item, 1, 0) == 1 }
+}
+
 fn pause(turns: u64) {
     for _ in 0..turns {
         std::hint::spin_loop();
@@ -82,6 +98,37 @@ fn no_wake_up_is_lost_on_one_core() {
 fn ping_pong_on_one_core() {
     pin();
     assert!(ping_pong(300_000, 50) > 100_000, "on one core nearly every wait is a sleep");
+}
+
+/// The race itself, without the system calls that hide it: in every round one of the two must notice the other.
+#[test]
+fn producer_or_sleeper_notices_the_other() {
+    const ROUNDS: u64 = 500_000;
+    let bell = Wake::new().unwrap();
+    let [word, turn, looked] = [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                spin_until(|| turn.load(Ordering::Acquire) >= round);
+                word.store(round, Ordering::Relaxed);
+                bell.wake();
+                looked.store(round, Ordering::Release);
+            }
+        });
+        for round in 1..=ROUNDS {
+            turn.store(round, Ordering::Release);
+            pause(round % 8);
+            bell.announce();
+            let is_seen = word.load(Ordering::Relaxed) == round;
+            spin_until(|| looked.load(Ordering::Acquire) >= round);
+            let is_rung = is_readable(&bell);
+            assert!(is_seen || is_rung, "round {round}: neither has noticed the other");
+            bell.rise();
+            if is_rung {
+                bell.clear();
+            }
+        }
+    });
 }
 
 #[test]
@@ -111,21 +158,16 @@ fn no_wake_up_of_many_producers_is_lost() {
 #[test]
 fn waking_who_is_awake_writes_nothing() {
     let bell = Wake::new().unwrap();
-    let is_readable = || {
-        let mut item = libc::pollfd { fd: bell.event().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one item, which is ours.
-        unsafe { libc::poll(&raw mut item, 1, 0) == 1 }
-    };
     bell.wake();
-    assert!(!is_readable());
+    assert!(!is_readable(&bell));
     bell.announce();
-    assert!(!is_readable());
+    assert!(!is_readable(&bell));
     bell.wake();
     bell.wake();
-    assert!(is_readable());
+    assert!(is_readable(&bell));
     bell.rise();
     bell.clear();
-    assert!(!is_readable());
+    assert!(!is_readable(&bell));
     bell.wake();
-    assert!(!is_readable());
+    assert!(!is_readable(&bell));
 }

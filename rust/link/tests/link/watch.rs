@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rainband_link::watch_parent;
@@ -46,10 +46,39 @@ fn ready(from: impl Read) -> i32 {
     line.expect("the child watches")[READY.len()..].parse().unwrap()
 }
 
-fn start(mut command: Command) -> (Child, i32) {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let grandchild = ready(child.stdout.take().unwrap());
-    (child, grandchild)
+/// A child and a grandchild; whatever becomes of the test, they do not outlive it.
+struct Family {
+    child: Child,
+    grandchild: i32,
+}
+
+impl Family {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let grandchild = ready(child.stdout.take().unwrap());
+        Self { child, grandchild }
+    }
+
+    /// How the child ends, which it must.
+    fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the child is gone", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.expect("just seen")
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if is_alive(self.grandchild) {
+            // SAFETY: the process that the child of this test has started.
+            unsafe { libc::kill(self.grandchild, libc::SIGKILL) };
+        }
+    }
 }
 
 /// Whether a process runs; one that only waits to be reaped does not.
@@ -62,26 +91,24 @@ fn is_alive(pid: i32) -> bool {
 fn a_leader_takes_its_group_with_it() {
     let mut command = alone("watch::child");
     command.process_group(0).stdin(Stdio::piped());
-    let (mut child, grandchild) = start(command);
-    let mut pipe = child.stdin.take().unwrap();
+    let mut family = Family::start(command);
+    let mut pipe = family.child.stdin.take().unwrap();
     pipe.write_all(b"what a parent writes is no end").unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    assert!(child.try_wait().unwrap().is_none() && is_alive(grandchild));
+    assert!(family.child.try_wait().unwrap().is_none() && is_alive(family.grandchild));
     drop(pipe);
-    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
-    wait_until("the grandchild is gone", || !is_alive(grandchild));
+    assert_eq!(family.end().signal(), Some(libc::SIGKILL));
+    wait_until("the grandchild is gone", || !is_alive(family.grandchild));
 }
 
 #[test]
 fn who_leads_no_group_goes_alone() {
     let mut command = alone("watch::child");
     command.stdin(Stdio::piped());
-    let (mut child, grandchild) = start(command);
-    drop(child.stdin.take());
-    assert_eq!(child.wait().unwrap().code(), Some(128 + libc::SIGKILL));
-    assert!(is_alive(grandchild), "it is of the group of this test");
-    // SAFETY: the process that the child of this test started, which was alive a moment ago.
-    unsafe { libc::kill(grandchild, libc::SIGKILL) };
+    let mut family = Family::start(command);
+    drop(family.child.stdin.take());
+    assert_eq!(family.end().code(), Some(128 + libc::SIGKILL));
+    assert!(is_alive(family.grandchild), "it is of the group of this test");
 }
 
 #[test]
@@ -89,16 +116,16 @@ fn a_socket_pair_does_as_well() {
     let (own, theirs) = UnixStream::pair().unwrap();
     let mut command = alone("watch::child");
     command.process_group(0).stdin(Stdio::from(OwnedFd::from(theirs)));
-    let (mut child, _) = start(command);
+    let mut family = Family::start(command);
     drop(own);
-    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    assert_eq!(family.end().signal(), Some(libc::SIGKILL));
 }
 
 #[test]
 fn a_parent_that_is_killed_is_missed() {
-    let (mut parent, grandchild) = start(alone("watch::parent"));
-    assert!(is_alive(grandchild));
-    parent.kill().unwrap();
-    parent.wait().unwrap();
-    wait_until("the child's group is gone", || !is_alive(grandchild));
+    let mut family = Family::start(alone("watch::parent"));
+    assert!(is_alive(family.grandchild));
+    family.child.kill().unwrap();
+    assert_eq!(family.end().signal(), Some(libc::SIGKILL));
+    wait_until("the child's group is gone", || !is_alive(family.grandchild));
 }
