@@ -158,7 +158,8 @@ def test_what_a_worker_fails_of_is_the_failure_of_the_run(begin: Callable[..., R
     run = begin(RAISES)
     with pytest.raises(RunError) as failed:
         ended(run)
-    assert 'topology "raises" failed: spout "raises" task' in str(failed.value)
+    assert str(failed.value).startswith('topology "raises" failed: worker ')
+    assert ': spout "raises" task' in str(failed.value)
     assert "process() raised ZeroDivisionError('division by zero')" in str(failed.value)
     cause = failed.value.__cause__
     assert isinstance(cause, WorkerError)

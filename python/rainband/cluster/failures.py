@@ -38,7 +38,7 @@ def run_failure(error: BaseException, text: str) -> list[str]:
 def worker_error(worker: int, told: Sequence[str]) -> WorkerError:
     """What a worker told, as an exception."""
     kind, text, traceback = told
-    return WorkerError(text, worker=worker, kind=kind, traceback=traceback)
+    return WorkerError(f"worker {worker}: {text}", worker=worker, kind=kind, traceback=traceback)
 
 
 def _text(error: BaseException) -> str:
