@@ -21,13 +21,16 @@ LOOM_TARGET := target/loom
 TESTED := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
 
+# The link finds libzmq where pyzmq has it; its tests have no Python to ask.
+WITH_LIBZMQ = RAINBAND_LIBZMQ=$$($(BIN)/python scripts/find-libzmq)
+
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
 # Modules are packed whatever they are called; what else lies beside them might be forgotten.
 PACKAGE_DATA := $(shell find python -type f -not -name '*.py' -not -name '*.pyc' -not -name '*.so')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check-rust test-core test-faults test-loom check-python test-python test-install bench wheel docs clean
+.PHONY: help demo test check-rust test-core test-faults test-loom test-link figures-link check-python test-python test-install bench wheel docs clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -38,7 +41,7 @@ help: ## Show this list
 demo: $(VENV)/.core ## Build everything and count the words of Python's standard library
 	$(BIN)/rainband run topologies/wordcount.yaml
 
-test: check-python check-rust test-core test-faults test-loom test-install test-python ## Run every check (about 5 minutes from nothing)
+test: check-python check-rust test-core test-faults test-loom test-link test-install test-python ## Run every check (about 5 minutes from nothing)
 
 check-rust: $(VENV)/.python ## Format and lints of the Rust code
 	$(CARGO) fmt --check
@@ -52,6 +55,12 @@ test-faults: ## Faults planted in the core: each must be found
 
 test-loom: ## The queue under every order of its threads
 	$(TESTED) RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --package rainband-core --quiet --target-dir $(LOOM_TARGET) --test loom_queue
+
+test-link: $(VENV)/.core ## Sockets, the I/O thread and the watch on the parent, with the libzmq of pyzmq
+	$(WITH_LIBZMQ) $(TESTED) $(CARGO) test --locked --release --package rainband-link --quiet
+
+figures-link: $(VENV)/.core ## Measure the link between workers (about a minute)
+	$(WITH_LIBZMQ) $(CARGO) test --locked --release --package rainband-link --quiet --test link -- figures --ignored --nocapture
 
 check-python: $(VENV)/.core $(VENV)/.check-tools ## Format, lints and types of the Python code
 	$(BIN)/ruff check .

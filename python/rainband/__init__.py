@@ -14,6 +14,7 @@ from . import grouping
 from ._core import Failure, Tuple, to
 from .component import DEAD_LETTER, DROP, BatchBolt, Bolt, Spout, Stream, TaskContext, retry
 from .errors import (
+    CodecError,
     ConfigError,
     DefinitionError,
     DrainError,
@@ -31,7 +32,7 @@ from .function import IDLE, At, bolt, spout
 from .topology import Topology
 
 if TYPE_CHECKING:
-    from . import testing
+    from . import codec, testing
     from .report import Report
     from .run import Run
 
@@ -44,6 +45,7 @@ __all__ = [
     "At",
     "BatchBolt",
     "Bolt",
+    "CodecError",
     "ConfigError",
     "DefinitionError",
     "DrainError",
@@ -65,6 +67,7 @@ __all__ = [
     "Tuple",
     "WorkerError",
     "bolt",
+    "codec",
     "grouping",
     "retry",
     "spout",
@@ -78,8 +81,8 @@ if not TYPE_CHECKING:  # a type checker that sees it would take any name for an 
     def __getattr__(name: str) -> object:
         from importlib import import_module  # noqa: PLC0415
 
-        if name == "testing":
-            return import_module("rainband.testing")
+        if name in {"codec", "testing"}:
+            return import_module(f"rainband.{name}")
         if name in {"Report", "Run"}:
             return getattr(import_module(f"rainband.{name.lower()}"), name)
         raise AttributeError(f"module 'rainband' has no attribute {name!r}")

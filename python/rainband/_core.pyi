@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
     "BoltBase",
@@ -15,6 +15,12 @@ __all__ = [
     "Tuple",
     "Verdict",
     "Waker",
+    "_Part",
+    "_decode",
+    "_decode_parts",
+    "_encode",
+    "_encode_parts",
+    "_forget_types",
     "_free_core",
     "key_bytes",
     "key_group",
@@ -159,3 +165,16 @@ class Engine:
     def pending(self) -> list[tuple[str, int, object, int, float, bool]]: ...
 
 def _free_core() -> None: ...
+
+# The codec; `rainband.codec` has what users call.
+def _encode(value: Any, /, *, pickle: bool = False) -> bytes: ...
+def _decode(data: Buffer, /, *, pickle: bool = False) -> Any: ...
+def _encode_parts(value: Any, /, *, pickle: bool = False) -> tuple[bytes, list[_Part]]: ...
+def _decode_parts(data: bytes, parts: list[_Part | bytes], /, *, pickle: bool = False) -> Any: ...
+def _forget_types() -> None: ...
+
+@final
+class _Part:
+    # A large buffer of an encoded value, read-only.
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...

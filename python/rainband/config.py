@@ -78,6 +78,10 @@ class Config(BaseModel):
     )
     max_hops: int = _topology(10_000, "Components that one tuple may pass; beyond, its root fails. Ends loops.", ge=1)
 
+    link_bytes: int = _topology(
+        2**20, "Bytes under way to one task of another worker; beyond, its producers wait.", ge=1, le=2**30
+    )
+
     queue_capacity: int = _component(
         1024, "Tuples in the inbox of a task; when it is full, its producers wait.", ge=1, le=2**24
     )

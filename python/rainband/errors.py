@@ -10,6 +10,7 @@
     ├── WorkerError          an exception that was raised in a worker process; its cause there does not travel
     ├── StateError           positions or dead letters that cannot be read or written, a state folder in use
     ├── ConnectorError       a source that cannot be read, or a sink that cannot be written (rainband.connectors)
+    ├── CodecError           a value that does not travel between processes, or bytes that are none (also a ValueError)
     └── EmitError            a call of emit() or ack() that cannot be right: wrong count, stream, thread, anchor
         └── KeyTypeError     a value that cannot be a key (also a TypeError)
 
@@ -214,6 +215,21 @@ class StateError(RainbandError):
     Example:
         >>> issubclass(StateError, RainbandError)
         True
+    """
+
+
+class CodecError(RainbandError, ValueError):
+    """A value that does not travel between processes, or bytes that are no value.
+
+    The text says where inside the value the refused part is, its type, and what to do.
+
+    Example:
+        >>> from rainband import codec
+        >>> codec.encode({"rows": [1, print]})
+        Traceback (most recent call last):
+            ...
+        rainband.errors.CodecError: ["rows"][1]: type "builtin_function_or_method" does not travel; register it with \
+rainband.codec.register
     """
 
 

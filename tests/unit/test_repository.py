@@ -16,6 +16,7 @@ import rainband
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "python" / "rainband"
 CORE = sorted((ROOT / "rust" / "core" / "src").rglob("*.rs"))
+LINK = sorted((ROOT / "rust" / "link" / "src").rglob("*.rs"))
 DOOR = sorted((ROOT / "rust" / "py" / "src").rglob("*.rs"))
 PYTHON = sorted(PACKAGE.rglob("*.py"))
 
@@ -71,6 +72,20 @@ def test_the_core_never_asks_of_a_payload_what_it_must_not(path: Path) -> None:
     assert [bound for bound in bounds if re.search(r"Clone|Copy|Hash|Eq|Debug|Drop", bound)] == []
 
 
+# -- the link ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", LINK, ids=name_of)
+def test_the_link_has_no_python(path: Path) -> None:
+    """Its thread must go on whatever holds the GIL."""
+    assert re.findall(r"\bpyo3\b|\bPy[A-Z<]\w*", code_of(path)) == []
+
+
+@pytest.mark.parametrize("path", [p for p in LINK if "zmq" not in name_of(p)], ids=name_of)
+def test_only_zmq_knows_libzmq(path: Path) -> None:
+    assert re.findall(r"\bdlsym\b|\bdlopen\b|\bzmq_\w+", code_of(path)) == []
+
+
 # -- the door ------------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +103,7 @@ def test_the_door_has_no_statics_of_python_objects(path: Path) -> None:
     assert "static mut" not in code_of(path)
 
 
-@pytest.mark.parametrize("path", [*CORE, *DOOR], ids=name_of)
+@pytest.mark.parametrize("path", [*CORE, *LINK, *DOOR], ids=name_of)
 def test_channels_are_bounded(path: Path) -> None:
     assert re.findall(r"\bmpsc::channel\b|\bunbounded\b", code_of(path)) == []
 
@@ -188,7 +203,7 @@ def test_the_door_has_no_defaults_of_settings(path: Path) -> None:
 # -- the repository ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*PYTHON, *CORE, *DOOR], ids=name_of)
+@pytest.mark.parametrize("path", [*PYTHON, *CORE, *LINK, *DOOR], ids=name_of)
 def test_files_are_short(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").count("\n")
     limit, _ = LONG.get(name_of(path), (ALARM, ""))
@@ -287,7 +302,7 @@ def test_the_code_map_is_complete() -> None:
             folder = heading[1]
         elif row := re.match(r"\| (.+?) \|", line):
             named |= {f"{folder}/{name}" for name in re.findall(r"`([^`]+)`", row[1])}
-    files = {name_of(path) for path in [*PYTHON, *CORE, *DOOR]} - {name_of(PACKAGE / "__init__.py")}
+    files = {name_of(path) for path in [*PYTHON, *CORE, *LINK, *DOOR]} - {name_of(PACKAGE / "__init__.py")}
     inner = {name for name in files if name.endswith("__init__.py")}
     assert {name for name in named if not (ROOT / name).exists()} == set(), "named but not there"
     assert files - inner - named == set(), "not in the map"

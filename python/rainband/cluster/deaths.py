@@ -67,12 +67,12 @@ def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> 
     suspects: list[Suspect] = []
     told: list[str] = []
     if slots is not None:
-        if slots["hung"] is not None:
-            task, text = slots["hung"]
-            how = f"ended itself: {_task(plan, task)}: {text}"
-        for _, _, task, owner, incarnation, attempt, identity in slots["suspects"]:
-            suspects.append((owner, incarnation, attempt))
-            told.append(f"{_task(plan, task)}, tuple {identity} of {_component(plan, owner)}")
+        if slots["said"]:
+            how = f"ended itself: {slots['said']}"
+        suspects += [(owner, incarnation, attempt) for _, _, owner, incarnation, attempt in slots["suspects"]]
+        for _, busy in slots["busy"]:
+            owners = sorted({_component(plan, owner) for _, task, owner, _, _ in slots["suspects"] if task == busy})
+            told.append(f"{_task(plan, busy)}, a tuple of {' and '.join(owners) or 'no root'}")
     if told:
         rest = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
         how += f"; in hand: {'; '.join(told[:_TOLD])}{rest}"

@@ -6,9 +6,6 @@ their own `NewEngine`.
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from rainband import _core
@@ -39,6 +36,10 @@ class WorkerEngine(Protocol):
 
     def own_executors(self) -> list[tuple[int, int, list[int]]]:
         """The executors placed here: (executor index, component index, task ids)."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Whether all tasks are open."""
         ...
 
     def run_executor(self, index: int) -> None: ...
@@ -81,10 +82,17 @@ class NewEngine(Protocol):
 
 
 class Slots(TypedDict):
-    """What a dead worker had in hand: rows of executor, component, task, and owner's task, incarnation, attempt, id."""
+    """What a dead worker left in the file of its executors.
 
-    suspects: list[tuple[int, int, int, int, int, int, str]]
-    hung: tuple[int, str] | None
+    suspects: rows of executor, its task, and of a root of what it had in hand: the task that owns it, that task's
+        incarnation, the attempt.
+    busy: rows of executor and task, for every executor that had something in hand.
+    said: why the worker ended itself; empty if it did not.
+    """
+
+    suspects: list[tuple[int, int, int, int, int]]
+    busy: list[tuple[int, int]]
+    said: str
 
 
 def new_engine(core: dict[str, Any], runtime: Runtime, worker: WorkerOptions) -> WorkerEngine:
@@ -99,24 +107,14 @@ def new_engine(core: dict[str, Any], runtime: Runtime, worker: WorkerOptions) ->
 
 def watch_parent(fd: int) -> None:
     """From now on this process group is killed when the other end of the pipe is closed."""
-    native: Any = _core
-    if hasattr(native, "watch_parent"):
-        native.watch_parent(fd)  # whatever holds the GIL
-    else:
-        threading.Thread(target=_watch, args=(fd,), name="rainband-parent", daemon=True).start()
-
-
-def _watch(fd: int) -> None:
-    while os.read(fd, 1):
-        pass
-    os.killpg(0, signal.SIGKILL)
+    _core.watch_parent(fd)  # whatever holds the GIL
 
 
 def read_slots(path: str) -> Slots:
     """What stands in the file of a worker that is dead."""
-    native: Any = _core
-    slots: Slots = native.read_slots(path)
-    return slots
+    suspects, busy, said = _core.read_slots(path)
+    rows = [(executor, task, owner, incarnation, attempt) for executor, task, owner, incarnation, attempt in suspects]
+    return {"suspects": rows, "busy": busy, "said": said}
 
 
 def libzmq_path() -> str:

@@ -292,7 +292,7 @@ class _Part:
             self._threads.start()
         self._sockets.release(self.engine.released_sockets())
         view = self._installed
-        if view != self._ready and self.engine.links_up() and self.engine.wait(0.0) != "starting":
+        if view != self._ready and self.engine.is_ready() and self.engine.links_up():
             self._ready = view
             self._client.post(Ready(view))
         if self._has_started and not self._is_told_over and self._threads.are_over:

@@ -110,6 +110,16 @@ impl Router {
         Self { first_stream, streams, ways }
     }
 
+    /// Tells which tasks are of this worker: those of `local_or_shuffle` get its tuples alone, if there are any.
+    pub fn keep_local(&mut self, is_here: impl Fn(TaskId) -> bool) {
+        for route in self.streams.iter_mut().flatten().filter(|r| r.grouping == Grouping::LocalOrShuffle) {
+            if route.tasks.iter().any(|task| is_here(*task)) {
+                route.tasks.retain(|task| is_here(*task));
+            }
+        }
+        self.ways = self.streams.iter().map(|routes| way(routes)).collect();
+    }
+
     /// Writes to `targets` the tasks that a tuple on `stream` goes to, one entry a delivery.
     ///
     /// # Errors

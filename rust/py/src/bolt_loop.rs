@@ -11,13 +11,14 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use rainband_core::emit::InHand;
-use rainband_core::ids::{Incarnation, TaskId};
+use rainband_core::ids::TaskId;
 use rainband_core::ledger::Reason;
-use rainband_core::queue::Entry;
+use rainband_core::queue::{Entry, Frame};
 use rainband_core::signal::{Kind, Signal};
 use rainband_core::tuple::Envelope;
 
 use crate::collector::Current;
+use crate::errors;
 use crate::executor::share_turn;
 use crate::fork;
 use crate::payload::Payload;
@@ -30,6 +31,7 @@ use crate::values::{Hold, Tuple};
 
 mod call;
 mod end;
+mod frames;
 
 /// A batch that has taken this long is cut.
 const CUT_NS: u64 = 100_000;
@@ -47,6 +49,8 @@ pub struct BoltTask {
     /// What was taken from the inbox; the first `worked` of it are done with.
     batch: Vec<Envelope<Payload>>,
     worked: usize,
+    /// What is left of the last frame from another worker.
+    frame: Option<Box<Frame>>,
     /// Worked on and not released: tuples, their bytes, and the bytes of those from back edges.
     done: (usize, u64, u64),
     done_inside: u64,
@@ -62,6 +66,8 @@ pub struct BoltTask {
     calls: u64,
     /// Nobody is subscribed to what it emits.
     is_leaf: bool,
+    /// Its executor, in a worker that says what it has in hand.
+    slot: Option<usize>,
     /// A `Tuple` that the last call did not keep, emptied.
     spare: Cell<Option<Py<Tuple>>>,
 }
@@ -83,6 +89,7 @@ impl BoltTask {
         Self {
             batch: Vec::new(),
             worked: 0,
+            frame: None,
             done: (0, 0, 0),
             done_inside: 0,
             kinds,
@@ -95,6 +102,11 @@ impl BoltTask {
             acked: 0,
             calls: 0,
             is_leaf: shared.plan.consumers(to).is_empty(),
+            slot: shared
+                .remote
+                .as_ref()
+                .and_then(|remote| remote.slots.as_ref())
+                .map(|_| shared.plan.task_executor[task.id.index()].index()),
             spare: Cell::new(None),
             task,
         }
@@ -119,7 +131,7 @@ impl BoltTask {
             return false; // Because of what the tick raised, perhaps.
         }
         if self.batch.is_empty() {
-            match self.pop() {
+            match self.pop(py) {
                 Popped::Signal => {
                     if self.task.end.is_flushed() {
                         own.is_flushed.store(true, Ordering::Release);
@@ -145,13 +157,23 @@ impl BoltTask {
     }
 
     /// Takes what is at the front of the inbox: a batch becomes the task's, a signal is received.
-    fn pop(&mut self) -> Popped {
+    fn pop(&mut self, py: Python<'_>) -> Popped {
+        if self.frame.is_some() {
+            let mut batch = std::mem::take(&mut self.batch);
+            self.next_of_frame(py, &mut batch);
+            self.batch = batch;
+            return Popped::Batch;
+        }
         let own = self.task.shared.task(self.task.id);
         match own.queue.pop() {
             Some(Entry::Batch(batch)) => {
                 own.is_idle_member.store(false, Ordering::Release);
                 own.has_in_hand.store(true, Ordering::Release);
                 self.batch = batch;
+                Popped::Batch
+            }
+            Some(Entry::Frame(frame)) => {
+                self.open_frame(py, frame);
                 Popped::Batch
             }
             Some(Entry::Signal(signal)) => {
@@ -196,7 +218,7 @@ impl BoltTask {
             if at == batch.len() {
                 batch.drain(..).for_each(|envelope| drop(envelope.payload.0.into_bound(py)));
                 at = 0;
-                is_cut = is_cut || !own.queue.next_batch(&mut batch);
+                is_cut = is_cut || !(self.next_of_frame(py, &mut batch) || own.queue.next_batch(&mut batch));
             }
             if is_cut {
                 break;
@@ -221,6 +243,9 @@ impl BoltTask {
     #[inline]
     fn process(&mut self, py: Python<'_>, shared: &Arc<Shared>, envelope: &mut Envelope<Payload>) {
         self.count_in(envelope);
+        if let Some(executor) = self.slot {
+            self.note_in_hand(executor, envelope);
+        }
         if envelope.head.hops > shared.settings.max_hops {
             self.fail_hops(&InHand::of(envelope));
         } else if self.is_leaf && self.task.spec.auto_ack {
@@ -310,8 +335,11 @@ impl BoltTask {
             collector.apply_acks();
         }
         drop(collector);
+        if self.slot.is_some() {
+            self.note_empty_hands();
+        }
         let own = self.task.shared.task(self.task.id);
-        own.has_in_hand.store(!self.batch.is_empty(), Ordering::Release);
+        own.has_in_hand.store(!self.batch.is_empty() || self.frame.is_some(), Ordering::Release);
         add(&own.stats.executed, std::mem::take(&mut self.executed));
         add(&own.stats.acked, std::mem::take(&mut self.acked));
         let done_inside = std::mem::take(&mut self.done_inside);
@@ -339,12 +367,14 @@ impl BoltTask {
         let _ = py;
         let shared = &self.task.shared;
         let mut count = self.batch.len() - self.worked;
+        count += self.frame.take().map_or(0, |frame| frame.reader.left());
         self.batch.clear();
         for entry in shared.task(self.task.id).queue.close() {
-            if let Entry::Batch(batch) = entry {
-                count += batch.len();
-                drop(batch);
-            }
+            count += match entry {
+                Entry::Batch(batch) => batch.len(),
+                Entry::Frame(frame) => frame.reader.left(),
+                Entry::Signal(_) => 0,
+            };
         }
         add(&shared.run_stats.discarded_at_stop, count as u64);
     }
@@ -362,12 +392,26 @@ fn prefetch(object: *const pyo3::ffi::PyObject) {
     let _ = object;
 }
 
-/// Sends a signal of `task` to all its consumers, behind what it emitted.
-pub fn send_signal(shared: &Shared, task: TaskId, kind: Kind) {
+/// Sends a signal of `task` to all its consumers, behind what it emitted. Blocks in a worker of several: the supervisor has to
+/// know of an end before anybody else does.
+pub fn send_signal(py: Python<'_>, shared: &Shared, task: TaskId, kind: Kind) {
+    if let Some(remote) = &shared.remote {
+        if kind == Kind::End
+            && let Err(error) = shared.call_runtime(py, "ended", (task.0,))
+        {
+            // A successor would begin anew what the consumers count as ended.
+            shared.fail_run(py, &errors::value_of(py, &error));
+            return;
+        }
+        remote.note_signal(task, kind);
+    }
     let component = shared.plan.task_component[task.index()];
     for consumer in shared.plan.consumers(component) {
-        let signal = Signal { kind, from: task, incarnation: Incarnation(0) };
-        shared.task(consumer).queue.signal(signal);
+        let signal = Signal { kind, from: task, incarnation: shared.incarnation };
+        match &shared.remote {
+            Some(remote) if !remote.links.is_here(consumer) => remote.links.signal(consumer, signal),
+            _ => shared.task(consumer).queue.signal(signal),
+        }
     }
 }
 

@@ -16,7 +16,11 @@ use crate::payload::Payload;
 use crate::shared::Shared;
 
 /// The tasks that shuffles of `stream` choose among, a list a subscription, where there is a choice.
-pub fn shuffled(plan: &Plan, stream: &rainband_core::plan::Stream) -> Vec<Arc<[TaskId]>> {
+pub fn shuffled(
+    plan: &Plan,
+    stream: &rainband_core::plan::Stream,
+    is_here: impl Fn(TaskId) -> bool,
+) -> Vec<Arc<[TaskId]>> {
     let is_shuffle =
         |grouping: &Grouping| matches!(grouping, Grouping::Shuffle | Grouping::None | Grouping::LocalOrShuffle);
     let several = |subscription: &&Subscription| {
@@ -24,8 +28,12 @@ pub fn shuffled(plan: &Plan, stream: &rainband_core::plan::Stream) -> Vec<Arc<[T
             && plan.components[subscription.component.index()].tasks.len() > 1
             && !plan.is_back_edge(stream.component, subscription.component)
     };
-    let tasks = |subscription: &Subscription| plan.components[subscription.component.index()].tasks.clone();
-    stream.subscriptions.iter().filter(several).map(|s| tasks(s).map(TaskId).collect()).collect()
+    let tasks = |subscription: &Subscription| {
+        let tasks = plan.components[subscription.component.index()].tasks.clone().map(TaskId);
+        let stays = subscription.grouping == Grouping::LocalOrShuffle && tasks.clone().any(&is_here);
+        tasks.filter(|task| !stays || is_here(*task)).collect()
+    };
+    stream.subscriptions.iter().filter(several).map(tasks).collect()
 }
 
 /// Whether a value of a stream of one field is a key for sure: exactly a str or an int.
@@ -92,7 +100,7 @@ impl Chooser<Payload> for Ask<'_, '_> {
     #[inline]
     fn is_full(&mut self, task: TaskId) -> bool {
         // What waits here for that task wants its room too.
-        self.outbox.buffered(task) >= self.shared.task(task).queue.room_hint()
+        self.outbox.buffered(task) >= self.shared.room_hint(task)
     }
 
     fn custom(

@@ -15,6 +15,7 @@ use crate::choose::{Ask, Refused, is_plain_key, shuffled};
 use crate::errors;
 use crate::held::HeldKey;
 use crate::keys::{self};
+use crate::packing::PackedValues;
 use crate::payload::{Checked, Payload};
 use crate::shared::{Shared, lock};
 use crate::stats::add;
@@ -111,6 +112,7 @@ pub struct Collector {
     straight: Option<Way>,
     targets: Vec<TaskId>,
     drawn: Vec<EdgeId>,
+    packed: PackedValues,
     key: KeyBytes,
 }
 
@@ -130,10 +132,11 @@ impl Collector {
                 name: pyo3::types::PyString::intern(py, &stream.name).unbind(),
                 width: stream.width,
                 direct: stream.direct,
-                shuffled: shuffled(&shared.plan, stream),
+                shuffled: shuffled(&shared.plan, stream, |task| shared.is_here(task)),
             }
         };
-        let router = Router::new(&shared.plan, component, edge_key(shared.run_key, task, 2));
+        let mut router = Router::new(&shared.plan, component, edge_key(shared.run_key, task, 2));
+        router.keep_local(|task| shared.is_here(task));
         let first = (!streams.is_empty()).then_some(StreamId(streams.start));
         let is_straight = |id: &StreamId| {
             let stream = &shared.plan.streams[id.index()];
@@ -147,7 +150,8 @@ impl Collector {
             seat: shared.turns.seat(shared.plan.task_executor[task.index()].index()),
             streams: streams.map(stream).collect(),
             router,
-            outbox: Outbox::new(&shared.plan, component),
+            outbox: Outbox::new(&shared.plan, component, |task| shared.is_here(task)),
+            packed: PackedValues::default(),
             edges: EdgeIds::new(edge_key(shared.run_key, task, 0)),
             current: Current::None,
             in_hand: InHand::default(),
@@ -177,11 +181,26 @@ impl Collector {
             return Straight::Not(payload, ());
         }
         let Some(target) = self.straight_target(py, &payload) else { return Straight::Not(payload, ()) };
+        if !self.pack_straight(py, &payload, target) {
+            return Straight::Not(payload, ()); // It says there why.
+        }
         let emission =
             Emission { payload, head: self.in_hand.child_head(), stream: self.streams[0].id, from: self.task, bytes };
         self.emitted += 1;
         self.delivered += 1;
-        Straight::sent(self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges))
+        let values = self.packed.values();
+        let (rest, wants_flush) = self.outbox.send_one(emission, target, &mut self.in_hand, &mut self.edges, values);
+        drop(rest);
+        Straight::sent(wants_flush)
+    }
+
+    /// Encodes a tuple on the stream `default` if its target is of another worker; `false` if that is refused.
+    #[inline(always)]
+    fn pack_straight(&mut self, py: Python<'_>, payload: &Payload, target: TaskId) -> bool {
+        if self.shared.remote.is_none() {
+            return true;
+        }
+        self.packed.pack(py, &self.shared, &self.outbox, payload, self.streams[0].id, &[target]).is_ok()
     }
 
     /// The only target of a tuple of one field on the stream `default`, where it is found without asking.
@@ -221,6 +240,10 @@ impl Collector {
             self.refuse_into_cycle(py, at)?;
         }
         let stream = self.streams[at].id;
+        if self.shared.remote.is_some() {
+            let packed = self.packed.pack(py, &self.shared, &self.outbox, &payload, stream, &self.targets);
+            packed.map_err(|text| self.error(py, at, &text))?;
+        }
         let emission = Emission { payload, head: Head::default(), stream, from: self.task, bytes };
         let wants_flush = match how {
             How::Current => match &self.current {
@@ -229,8 +252,9 @@ impl Collector {
                     self.emitted += 1;
                     self.delivered += self.targets.len() as u64;
                     let anchors = Anchors::One(&mut self.in_hand);
+                    let values = self.packed.values();
                     let (rest, wants_flush) =
-                        self.outbox.send(emission, &self.targets, anchors, &mut self.edges, |p| p.share(py));
+                        self.outbox.send(emission, &self.targets, anchors, &mut self.edges, values, |p| p.share(py));
                     drop(rest);
                     wants_flush
                 }
@@ -286,7 +310,7 @@ impl Collector {
                 let shared = &self.shared;
                 let outbox = &self.outbox;
                 let tasks = &self.streams[at].shuffled[list];
-                if tasks.iter().any(|task| outbox.buffered(*task) < shared.task(*task).queue.room_hint()) {
+                if tasks.iter().any(|task| outbox.buffered(*task) < shared.room_hint(*task)) {
                     break;
                 }
                 let tasks = Arc::clone(tasks);
@@ -296,7 +320,7 @@ impl Collector {
                 }
                 // Left with all of them, also after one said that it has room: a wake-up too many does no harm.
                 let waits = tasks.iter().fold(true, |all, task| {
-                    let waits = self.shared.task(*task).queue.wait_for_room(&self.seat);
+                    let waits = self.shared.wait_for_room(*task, &self.seat);
                     all && (waits || self.outbox.buffered(*task) > 0)
                 });
                 if waits {
@@ -363,8 +387,9 @@ impl Collector {
 
     fn send_untracked(&mut self, py: Python<'_>, emission: Emission<Payload>) -> bool {
         self.count();
+        let values = self.packed.values();
         let (rest, wants_flush) =
-            self.outbox.send(emission, &self.targets, Anchors::None, &mut self.edges, |p| p.share(py));
+            self.outbox.send(emission, &self.targets, Anchors::None, &mut self.edges, values, |p| p.share(py));
         drop(rest);
         wants_flush
     }
@@ -407,9 +432,8 @@ impl Collector {
             Ok(head) if !over => {
                 let mut owed: Vec<&mut InHand> = taken.iter_mut().collect();
                 let emission = Emission { head, ..emission };
-                sent = Ok(self
-                    .outbox
-                    .send(emission, &self.targets, Anchors::Many(&mut owed), &mut self.edges, |p| p.share(py)));
+                let (anchors, values) = (Anchors::Many(&mut owed), self.packed.values());
+                sent = Ok(self.outbox.send(emission, &self.targets, anchors, &mut self.edges, values, |p| p.share(py)));
             }
             Ok(_) => unsent = Some(emission),
             Err(too_many) => {

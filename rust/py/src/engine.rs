@@ -1,26 +1,23 @@
 //! The engine as Python sees it: made of a plan dict, run by Python's threads, watched and stopped by the main thread.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList};
 use rainband_core::frontier::Ticket;
-use rainband_core::ids::{ComponentId, StreamId, TaskId};
-use rainband_core::plan::{ComponentSpec, Grouping, InputSpec, Plan, StreamSpec};
-use rainband_core::queue::{Queue, Wake};
-use rustc_hash::FxHashMap;
+use rainband_core::ids::{Incarnation, TaskId, WorkerId};
+use rainband_core::queue::Wake;
+use rainband_link::{Link, PeerIndex, SocketHandle, Zmq};
 
 use crate::errors;
-use crate::held::Held;
-use crate::roots::Positions;
-use crate::settings::{ComponentSettings, Settings};
-use crate::shared::{Shared, State, TaskShared, lock};
-use crate::stats::TaskStats;
-use crate::turn::{Seat, Turns};
-use crate::values::StreamNames;
-use crate::{executor, service, snapshot, timer};
+use crate::hang::Hangs;
+use crate::plan_dict::read_plan;
+use crate::remote::{Carrier, Remote, Suspect};
+use crate::shared::{Shared, State, lock};
+use crate::turn::Seat;
+use crate::{executor, snapshot, timer};
 
 /// Wakes an executor from any thread; calling it twice is as good as once.
 #[pyclass(frozen, module = "rainband._core")]
@@ -50,16 +47,26 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    fn new(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (plan, runtime, worker=None))]
+    fn new(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>, worker: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         crate::fork::watch();
         crate::affinity::watch_starts(plan.py());
-        Ok(Self { shared: Arc::new(read_plan(plan, runtime)?) })
+        Ok(Self { shared: Arc::new(read_plan(plan, runtime, worker)?) })
     }
 
     /// The executors: (component index, task ids), a row each.
     fn executors(&self) -> Vec<(u32, Vec<u32>)> {
         let ids = |tasks: &[TaskId]| tasks.iter().map(|t| t.0).collect();
         self.shared.plan.executors.iter().map(|(component, tasks)| (component.0, ids(tasks))).collect()
+    }
+
+    /// The executors of this process: (index, component index, task ids), a row each.
+    fn own_executors(&self) -> Vec<(usize, u32, Vec<u32>)> {
+        let all = self.executors().into_iter().enumerate();
+        let is_own = |tasks: &[u32]| tasks.iter().all(|task| self.shared.is_here(TaskId(*task)));
+        all.filter(|(_, (_, tasks))| is_own(tasks))
+            .map(|(index, (component, tasks))| (index, component, tasks))
+            .collect()
     }
 
     /// The body of an executor's thread; returns when it is over.
@@ -130,6 +137,93 @@ impl Engine {
         snapshot::snapshot(py, &self.shared)
     }
 
+    /// Whether all tasks of this process are opened; a worker's spouts then wait for `activate`.
+    fn is_ready(&self) -> bool {
+        self.shared.is_ready()
+    }
+
+    // -- in a worker of several ----------------------------------------------------------------------------------------
+
+    /// The body of the I/O thread; returns after `stop_link`. `inbound` is the address of a `ZeroMQ` socket that nobody else uses
+    /// from now on, `library` the shared object through which libzmq is found.
+    ///
+    /// Raises `RunError` if the sockets fail.
+    fn run_link(&self, py: Python<'_>, inbound: usize, library: &str) -> PyResult<()> {
+        let remote = self.remote(py)?;
+        let failed = |error: String| errors::run_error(py, format!("the link to the other workers failed: {error}"));
+        let zmq = Zmq::open(Path::new(library)).map_err(|error| failed(error.to_string()))?;
+        let inbound = handle(py, inbound)?;
+        let shared = Arc::clone(&self.shared);
+        let clock = Arc::clone(&self.shared);
+        let control = Arc::clone(&remote.control);
+        let result = py.detach(|| {
+            let link = Link::new(
+                zmq,
+                inbound,
+                control,
+                Carrier { hangs: Hangs::new(shared.tasks.len()), shared },
+                move || clock.now_ns(),
+            );
+            link.run().1
+        });
+        result.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Ends the I/O thread; what was not sent is not sent.
+    fn stop_link(&self, py: Python<'_>) -> PyResult<()> {
+        self.remote(py)?.control.stop();
+        Ok(())
+    }
+
+    /// Installs a view: (worker, incarnation, address of the socket to it or 0 if it cannot be reached) of every worker. On return
+    /// everything that was under way to processes that are gone has failed.
+    fn install_view(&self, py: Python<'_>, view: u64, members: Vec<(u32, u32, usize)>) -> PyResult<()> {
+        let remote = self.remote(py)?;
+        let mut reachable = Vec::with_capacity(members.len());
+        for (worker, incarnation, socket) in members {
+            if worker as usize >= remote.links.workers() {
+                return Err(errors::internal(format!("the view has a worker {worker}")));
+            }
+            reachable.push((WorkerId(worker), Incarnation(incarnation), socket != 0));
+            if worker == remote.me.worker.0 {
+                continue;
+            }
+            if remote.is_known(WorkerId(worker), (socket != 0).then_some(Incarnation(incarnation))) {
+                continue; // The link that is there goes on.
+            }
+            if socket == 0 {
+                remote.control.disconnect(PeerIndex(worker));
+            } else {
+                remote.control.connect(PeerIndex(worker), handle(py, socket)?);
+            }
+        }
+        py.detach(|| self.shared.install_view(view, &reachable));
+        Ok(())
+    }
+
+    /// All workers have confirmed `view`: what was begun before it was installed here is begun anew. `suspects`: (task, incarnation,
+    /// attempt) of roots that were in hand when their worker died, for `reason`.
+    #[expect(clippy::needless_pass_by_value, reason = "made of Python's list for this call")]
+    fn replay(&self, py: Python<'_>, view: u64, suspects: Vec<Suspect>, reason: &str) {
+        py.detach(|| self.shared.replay(view, &suspects, reason));
+    }
+
+    /// Whether every process of the current view is connected both ways.
+    fn links_up(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.remote(py)?.links.is_up())
+    }
+
+    /// Whether everything that was sent has been confirmed by those who live.
+    fn is_settled(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.remote(py)?.links.is_settled())
+    }
+
+    /// Addresses of sockets that the I/O thread has let go of; the caller closes them.
+    fn released_sockets(&self, py: Python<'_>) -> PyResult<Vec<usize>> {
+        let released = self.remote(py)?.control.take_released();
+        Ok(released.iter().map(SocketHandle::address).collect())
+    }
+
     /// The roots that are not resolved: (component, task id, user id, attempt, age in seconds, has a position).
     fn pending<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
@@ -152,144 +246,18 @@ impl Engine {
     }
 }
 
-fn item<'py>(dict: &Bound<'py, PyDict>, key: &str) -> PyResult<Bound<'py, PyAny>> {
-    dict.get_item(key)?.ok_or_else(|| errors::internal(format!("the plan has no key {key:?}")))
+/// The socket at `address`.
+fn handle(py: Python<'_>, address: usize) -> PyResult<SocketHandle> {
+    // SAFETY: the caller made the socket with pyzmq's libzmq, keeps it alive and leaves it alone until it is released.
+    let handle = unsafe { SocketHandle::from_address(address) };
+    handle.ok_or_else(|| errors::run_error(py, "a socket without an address".to_string()))
 }
 
-/// The custom objects of a plan by (component, stream, subscriber), until streams have ids.
-type Customs = Vec<(usize, String, usize, Py<PyAny>)>;
-
-fn read_plan(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>) -> PyResult<Shared> {
-    let py = plan.py();
-    let settings = Settings::read(item(plan, "config")?.cast::<PyDict>()?)?;
-    let mut specs = Vec::new();
-    let mut configs = Vec::new();
-    let mut names = Vec::new();
-    let mut customs = Customs::new();
-    for component in item(plan, "components")?.try_iter()? {
-        let component = component?;
-        let component = component.cast::<PyDict>()?;
-        configs.push(ComponentSettings::read(item(component, "config")?.cast::<PyDict>()?)?);
-        specs.push(read_component(component, specs.len(), &mut names, &mut customs)?);
+impl Engine {
+    fn remote(&self, py: Python<'_>) -> PyResult<&Remote> {
+        let remote = self.shared.remote.as_deref();
+        remote.ok_or_else(|| errors::run_error(py, "this engine is no worker of several".to_string()))
     }
-    let compiled =
-        Plan::compile(&specs).map_err(|error| errors::internal(format!("the plan does not compile: {error:?}")))?;
-    let mut custom = FxHashMap::default();
-    for (component, stream, subscriber, object) in customs {
-        let streams = compiled.components[component].streams.clone();
-        let id = streams.into_iter().find(|id| compiled.streams[*id as usize].name == stream);
-        custom.insert((StreamId(id.unwrap_or_default()), ComponentId(subscriber as u32)), object);
-    }
-    let takes_turns = has_gil(py)?;
-    let turns = Turns::new(compiled.executors.len(), takes_turns);
-    let run_key = random_key();
-    let tasks = (0..compiled.task_component.len())
-        .map(|t| new_task(&compiled, &configs, &turns, run_key, TaskId(t as u32)))
-        .collect();
-    Ok(Shared::new(compiled, settings, configs, runtime, turns, takes_turns, tasks, custom, names, run_key))
-}
-
-fn read_component(
-    component: &Bound<'_, PyDict>,
-    at: usize,
-    names: &mut Vec<Arc<StreamNames>>,
-    customs: &mut Customs,
-) -> PyResult<ComponentSpec> {
-    let py = component.py();
-    let name: String = item(component, "name")?.extract()?;
-    let mut streams = Vec::new();
-    for stream in item(component, "streams")?.try_iter()? {
-        let stream = stream?;
-        let stream = stream.cast::<PyDict>()?;
-        let fields = item(stream, "fields")?.extract::<Vec<String>>()?;
-        let stream_name: String = item(stream, "name")?.extract()?;
-        names.push(Arc::new(StreamNames {
-            component: PyString::intern(py, &name).unbind(),
-            stream: PyString::intern(py, &stream_name).unbind(),
-            fields: PyTuple::new(py, fields.iter().map(|f| PyString::intern(py, f)))?.unbind(),
-            width: fields.len(),
-        }));
-        streams.push(StreamSpec { name: stream_name, width: fields.len(), direct: item(stream, "direct")?.extract()? });
-    }
-    let mut inputs = Vec::new();
-    for input in item(component, "inputs")?.try_iter()? {
-        let input = input?;
-        let input = input.cast::<PyDict>()?;
-        let from: usize = item(input, "component")?.extract()?;
-        let stream: String = item(input, "stream")?.extract()?;
-        let grouping = item(input, "grouping")?;
-        let grouping = grouping.cast::<PyDict>()?;
-        let fields = || -> PyResult<Box<[u16]>> { Ok(item(grouping, "fields")?.extract::<Vec<u16>>()?.into()) };
-        let grouping = match item(grouping, "kind")?.extract::<String>()?.as_str() {
-            "shuffle" => Grouping::Shuffle,
-            "fields" => Grouping::Fields(fields()?),
-            "partial_key" => Grouping::PartialKey(fields()?),
-            "all" => Grouping::All,
-            "global" => Grouping::Global,
-            "none" => Grouping::None,
-            "local_or_shuffle" => Grouping::LocalOrShuffle,
-            "direct" => Grouping::Direct,
-            "custom" => {
-                customs.push((from, stream.clone(), at, item(grouping, "custom")?.unbind()));
-                Grouping::Custom
-            }
-            other => return Err(errors::internal(format!("the plan has an unknown grouping {other:?}"))),
-        };
-        inputs.push(InputSpec { component: from, stream, grouping });
-    }
-    Ok(ComponentSpec {
-        name,
-        is_spout: item(component, "kind")?.extract::<String>()? == "spout",
-        parallelism: item(component, "parallelism")?.extract()?,
-        tasks: item(component, "tasks")?.extract()?,
-        streams,
-        inputs,
-    })
-}
-
-fn new_task(plan: &Plan, configs: &[ComponentSettings], turns: &Arc<Turns>, run_key: u64, task: TaskId) -> TaskShared {
-    let config = &configs[plan.task_component[task.index()].index()];
-    let seat = turns.seat(plan.task_executor[task.index()].index());
-    TaskShared {
-        queue: Queue::new(config.queue_capacity, config.queue_bytes, seat),
-        ledger: std::sync::Mutex::default(),
-        pending: AtomicUsize::new(0),
-        is_told: AtomicBool::new(true),
-        waits_for_acks: AtomicBool::new(false),
-        roots: std::sync::Mutex::new(service::new_roots(run_key, plan, task)),
-        positions: std::sync::Mutex::new(Positions::default()),
-        held: std::sync::Mutex::new(Held::default()),
-        stats: TaskStats::default(),
-        sent_inside: AtomicU64::new(0),
-        resent_inside: AtomicU64::new(0),
-        done_inside: AtomicU64::new(0),
-        is_idle_member: AtomicBool::new(false),
-        is_flushed: AtomicBool::new(false),
-        in_user_since_ns: AtomicU64::new(0),
-        calls: AtomicU64::new(0),
-        has_in_hand: AtomicBool::new(false),
-        in_call: std::sync::Mutex::default(),
-        is_batch: AtomicBool::new(false),
-        background: AtomicIsize::new(0),
-        has_replays: AtomicBool::new(false),
-        wants_cut: AtomicBool::new(false),
-        timed_out: std::sync::Mutex::default(),
-        wants_restart: std::sync::Mutex::default(),
-        cell: std::sync::Mutex::default(),
-    }
-}
-
-fn has_gil(py: Python<'_>) -> PyResult<bool> {
-    match py.import("sys")?.getattr_opt("_is_gil_enabled")? {
-        Some(enabled) => enabled.call0()?.extract(),
-        None => Ok(true),
-    }
-}
-
-/// 64 random bits from the operating system, by way of the hasher that std seeds with them.
-fn random_key() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 impl Drop for Engine {

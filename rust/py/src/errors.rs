@@ -21,6 +21,18 @@ pub fn key_type_error(py: Python<'_>, text: String) -> PyErr {
     raise(py, class(py, &CELL, "KeyTypeError"), text)
 }
 
+/// `rainband.errors.CodecError`.
+pub fn codec_error(py: Python<'_>, text: String) -> PyErr {
+    static CELL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(py, class(py, &CELL, "CodecError"), text)
+}
+
+/// Whether it is a `CodecError`.
+pub fn is_codec_error(py: Python<'_>, error: &PyErr) -> bool {
+    static CELL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    class(py, &CELL, "CodecError").is_ok_and(|class| error.is_instance(py, class))
+}
+
 /// `rainband.errors.RunError`.
 pub fn run_error(py: Python<'_>, text: String) -> PyErr {
     static CELL: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -19,15 +19,20 @@ use crate::turn::Seat;
 pub fn run(py: Python<'_>, shared: &Arc<Shared>, index: usize) {
     let seat = shared.turns.seat(index);
     py.detach(|| seat.sit());
-    let (component, ids) = shared.plan.executors[index].clone();
+    let (component, mut ids) = shared.plan.executors[index].clone();
     let is_spout = shared.plan.components[component.index()].is_spout;
+    if let Some(remote) = &shared.remote {
+        for task in ids.extract_if(.., |task| remote.ended.contains(task)) {
+            drop(shared.task(task).queue.close()); // An earlier incarnation brought it to its end.
+        }
+    }
     let mut guard = Leave { shared, seat: &seat, ids: &ids, is_ready: false };
     let mut tasks = build(py, shared, &ids);
     shared.note_ready();
     guard.is_ready = true;
     if is_spout {
         let mut tasks: Vec<SpoutTask> = tasks.drain(..).map(SpoutTask::new).collect();
-        if tasks.len() == ids.len() {
+        if tasks.len() == ids.len() && !ids.is_empty() {
             spout_loop::run(py, shared, &seat, &mut tasks);
         }
         for task in &mut tasks {
@@ -35,7 +40,7 @@ pub fn run(py: Python<'_>, shared: &Arc<Shared>, index: usize) {
         }
     } else {
         let mut tasks: Vec<BoltTask> = tasks.drain(..).map(BoltTask::new).collect();
-        if tasks.len() == ids.len() {
+        if tasks.len() == ids.len() && !ids.is_empty() {
             tasks = run_bolts(py, shared, &seat, tasks);
         }
         for task in &mut tasks {

@@ -44,13 +44,13 @@ impl Collector {
     pub fn flush(&mut self, py: Python<'_>) {
         loop {
             let shared = &self.shared;
-            let result = self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue);
+            let result = self.outbox.flush(self.loop_bytes, &**shared);
             match result {
                 Ok(()) => return,
                 Err(Stopped::Full(task)) if shared.is_stopping() => self.discard(task),
                 Err(Stopped::Full(task)) => {
                     self.apply_acks();
-                    if self.shared.task(task).queue.wait_for_room(&self.seat) {
+                    if self.shared.wait_for_room(task, &self.seat) {
                         py.detach(|| self.seat.park(None));
                     }
                 }
@@ -62,8 +62,9 @@ impl Collector {
 
     #[cold]
     fn discard(&mut self, task: TaskId) {
+        let count = self.outbox.buffered(task);
         let left = self.outbox.take(task);
-        add(&self.shared.run_stats.discarded_at_stop, left.len() as u64);
+        add(&self.shared.run_stats.discarded_at_stop, count as u64);
         drop(left);
     }
 
@@ -74,7 +75,7 @@ impl Collector {
         let shared = Arc::clone(&self.shared);
         let mut refused = Vec::new();
         for _ in 0..8 {
-            match self.outbox.flush(self.loop_bytes, |task| &shared.task(task).queue) {
+            match self.outbox.flush(self.loop_bytes, &*shared) {
                 Err(Stopped::LoopFull(task)) => refused.extend(self.fail_loop(task)),
                 _ => break,
             }
@@ -110,7 +111,9 @@ impl Collector {
         let mut rest = self.acks.as_slice();
         while let Some((first, _)) = rest.first() {
             let task = first.task;
-            let same = rest.iter().take_while(|(root, _)| root.task == task).count();
+            let incarnation = first.incarnation;
+            let is_same = |root: &RootRef| root.task == task && root.incarnation == incarnation;
+            let same = rest.iter().take_while(|(root, _)| is_same(root)).count();
             let (now, later) = rest.split_at(same);
             self.shared.apply_acks(task, now);
             rest = later;

@@ -10,6 +10,7 @@ mod base;
 mod bolt_loop;
 mod call;
 mod choose;
+mod codec;
 mod collector;
 mod emit_call;
 mod engine;
@@ -17,14 +18,19 @@ mod errors;
 mod executor;
 mod fork;
 mod hand_over;
+mod hang;
 mod held;
 mod home;
 mod keys;
+mod packing;
 mod payload;
+mod plan_dict;
+mod remote;
 mod roots;
 mod service;
 mod settings;
 mod shared;
+mod slots;
 mod snapshot;
 mod spout_loop;
 mod stats;
@@ -46,9 +52,13 @@ mod _core {
     #[pymodule_export]
     use crate::base::{BoltBase, SpoutBase};
     #[pymodule_export]
+    use crate::codec::{_decode, _decode_parts, _encode, _encode_parts, _forget_types, Part};
+    #[pymodule_export]
     use crate::engine::{Engine, Waker};
     #[pymodule_export]
     use crate::keys::{key_bytes, key_group, key_task};
+    #[pymodule_export]
+    use crate::slots::{read_slots, watch_parent};
     #[pymodule_export]
     use crate::values::{Failure, To, Tuple, Verdict, to};
 

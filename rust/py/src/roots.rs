@@ -6,10 +6,11 @@ use pyo3::prelude::*;
 use rainband_core::deliver::Outbox;
 use rainband_core::emit::EdgeIds;
 use rainband_core::frontier::{Frontier, Ticket};
-use rainband_core::ids::{EdgeId, StreamId, TaskId};
+use rainband_core::ids::{AttemptId, EdgeId, StreamId, TaskId};
 use rainband_core::ledger::{Failure, News, Slot};
 use rainband_core::route::Router;
 
+use crate::packing::PackedValues;
 use crate::payload::Payload;
 
 /// What it takes to emit a root again.
@@ -52,6 +53,7 @@ pub struct Replayer {
     pub edges: EdgeIds,
     pub targets: Vec<TaskId>,
     pub drawn: Vec<EdgeId>,
+    pub packed: PackedValues,
 }
 
 /// Which hooks the user overrode.
@@ -71,6 +73,9 @@ pub struct Roots {
     pub has: HasHooks,
     /// xorshift state for the jitter of retries.
     pub jitter: u64,
+    /// Roots whose worker died with them in hand: tried again one by one, each when the one before is resolved or failed.
+    pub alone: VecDeque<Slot>,
+    pub alone_live: Option<AttemptId>,
 }
 
 /// How far the source's position has come; a leaf lock.

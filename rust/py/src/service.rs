@@ -13,15 +13,17 @@ use pyo3::types::{PyDict, PyTuple};
 use rainband_core::deliver::{Anchors, Emission, Outbox, Stopped};
 use rainband_core::emit::EdgeIds;
 use rainband_core::frontier::Ticket;
-use rainband_core::ids::{Incarnation, RootRef, StreamId, TaskId};
+use rainband_core::ids::{AttemptId, RootRef, StreamId, TaskId};
 use rainband_core::key::KeyBytes;
 use rainband_core::ledger::{Failure, News, Reason, Slot};
+use rainband_core::plan::Plan;
 use rainband_core::route::Router;
 use rainband_core::tuple::{Head, Roots as RootSet};
 
 use crate::choose::{Ask, Refused};
 use crate::collector::edge_key;
 use crate::errors;
+use crate::packing::PackedValues;
 use crate::payload::Payload;
 use crate::roots::{HasHooks, HookCall, Record, Replayer, Roots};
 use crate::shared::{Shared, lock, lock_attached};
@@ -42,20 +44,25 @@ struct Peek {
 }
 
 /// The roots' state of `task`.
-pub fn new_roots(shared_key: u64, plan: &rainband_core::plan::Plan, task: TaskId) -> Roots {
+pub fn new_roots(shared_key: u64, plan: &Plan, task: TaskId, is_here: impl Fn(TaskId) -> bool) -> Roots {
     let component = plan.task_component[task.index()];
+    let mut router = Router::new(plan, component, edge_key(shared_key, task, 3));
+    router.keep_local(&is_here);
     Roots {
         news: Vec::new(),
         calls: std::collections::VecDeque::new(),
         replayer: Replayer {
-            router: Router::new(plan, component, edge_key(shared_key, task, 3)),
-            outbox: Outbox::new(plan, component),
+            router,
+            outbox: Outbox::new(plan, component, &is_here),
             edges: EdgeIds::new(edge_key(shared_key, task, 1)),
             targets: Vec::new(),
             drawn: Vec::new(),
+            packed: PackedValues::default(),
         },
         has: HasHooks::default(),
         jitter: edge_key(shared_key, task, 4) | 1,
+        alone: std::collections::VecDeque::new(),
+        alone_live: None,
     }
 }
 
@@ -76,7 +83,11 @@ pub fn service(py: Python<'_>, shared: &Arc<Shared>, task: TaskId) -> Option<u64
     own.pending.store(ledger.pending(), Ordering::Relaxed);
     let due = ledger.next_due_ns();
     drop(ledger);
-    if is_flushed { due } else { Some(due.map_or(now + 1_000_000, |due| due.min(now + 1_000_000))) }
+    if is_flushed && roots.alone.is_empty() {
+        due
+    } else {
+        Some(due.map_or(now + 1_000_000, |due| due.min(now + 1_000_000)))
+    }
 }
 
 /// The next hook that the task's thread is to call.
@@ -102,7 +113,10 @@ pub fn judge(py: Python<'_>, shared: &Arc<Shared>, task: TaskId, slot: Slot, fai
         Verdict::Default => work.decide(slot, failure),
         Verdict::RetryAfter(after) => {
             let attempt = work.peek(slot).attempt;
-            if attempt >= shared.settings_of(task).max_attempts {
+            if failure.reason == Reason::WorkerLost {
+                let wait = after.map_or(0, |s| (s.max(0.0) * 1e9) as u64);
+                lock(&own.ledger).retry_uncounted(slot, now.saturating_add(wait));
+            } else if attempt >= shared.settings_of(task).max_attempts {
                 work.bury(slot, failure);
             } else {
                 let wait = after.map_or_else(|| work.backoff_ns(attempt), |s| (s.max(0.0) * 1e9) as u64);
@@ -223,8 +237,18 @@ impl Service<'_, '_> {
     fn decide(&mut self, slot: Slot, failure: Failure) {
         let root = self.peek(slot);
         let limit = self.shared.settings_of(self.task).max_attempts;
-        if root.is_dead || !failure.retry || root.attempt >= limit {
+        let is_counted = failure.reason != Reason::WorkerLost;
+        if root.is_dead || !failure.retry || (is_counted && root.attempt >= limit) {
             self.bury(slot, failure);
+            return;
+        }
+        if failure.reason == Reason::WorkerLost {
+            // Nobody had it in hand for sure: no attempt is charged, and nothing is to be waited for.
+            lock(&self.shared.task(self.task).ledger).retry_uncounted(slot, self.now);
+            return;
+        }
+        if failure.reason == Reason::Crashed {
+            self.roots.alone.push_back(slot);
             return;
         }
         let due = self.now + self.backoff_ns(root.attempt);
@@ -328,15 +352,29 @@ impl Service<'_, '_> {
     fn replay_due(&mut self) {
         loop {
             let due = lock(&self.shared.task(self.task).ledger).take_due(self.now);
-            let Some(slot) = due else { return };
+            let Some(slot) = due else { return self.replay_alone() };
             let root = self.peek(slot);
             add(&self.shared.task(self.task).stats.replays, 1);
             self.emit_again(slot, root);
         }
     }
 
+    /// The next of those that may have killed their worker, once the one before is resolved or failed again.
+    fn replay_alone(&mut self) {
+        let own = self.shared.task(self.task);
+        while !self.roots.alone.is_empty() {
+            if self.roots.alone_live.is_some_and(|attempt| lock(&own.ledger).is_live(attempt)) {
+                return;
+            }
+            let Some(slot) = self.roots.alone.pop_front() else { return };
+            let root = self.peek(slot);
+            add(&own.stats.replays, 1);
+            self.roots.alone_live = Some(self.emit_again(slot, root));
+        }
+    }
+
     /// A new attempt at the root in `slot`, with the values and the stream of `root`.
-    fn emit_again(&mut self, slot: Slot, root: Peek) {
+    fn emit_again(&mut self, slot: Slot, root: Peek) -> AttemptId {
         let py = self.py;
         let stream = &self.shared.plan.streams[root.stream.index()];
         let replayer = &mut self.roots.replayer;
@@ -350,6 +388,14 @@ impl Service<'_, '_> {
             let mut ask = Ask { py, shared: self.shared, width: stream.width, key: &mut key, outbox };
             replayer.router.route(root.stream, &root.payload, &mut ask, &mut replayer.targets)
         };
+        let routed = routed.and_then(|()| {
+            let (outbox, targets) = (&replayer.outbox, &replayer.targets);
+            let packed = replayer.packed.pack(py, self.shared, outbox, &root.payload, root.stream, targets);
+            packed.map_err(Refused::Stranger)
+        });
+        if routed.is_err() {
+            replayer.targets.clear();
+        }
         replayer.drawn.clear();
         replayer.drawn.extend(replayer.targets.iter().map(|_| replayer.edges.draw()));
         // With nowhere to go because routing failed, the attempt must not complete: it is failed below.
@@ -364,17 +410,19 @@ impl Service<'_, '_> {
             let failure = Failure { reason: Reason::Error, task: self.task, error: error.into(), retry: true };
             lock(&own.ledger).fail(attempt, failure);
             self.shared.ring(self.task);
-            return;
+            return attempt;
         }
-        let reference = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
+        let reference = RootRef { task: self.task, incarnation: self.shared.incarnation, attempt };
         let head = Head { roots: RootSet::One(reference), hops: 0, attempt: root.attempt + 1, ..Head::default() };
         let bytes = root.payload.bytes(py, stream.width);
         let emission = Emission { payload: root.payload, head, stream: root.stream, from: self.task, bytes };
         let anchors = Anchors::Root(&replayer.drawn);
+        let values = replayer.packed.values();
         let (rest, _) =
-            replayer.outbox.send(emission, &replayer.targets, anchors, &mut replayer.edges, |p| p.share(py));
+            replayer.outbox.send(emission, &replayer.targets, anchors, &mut replayer.edges, values, |p| p.share(py));
         drop(rest);
         own.resent_inside.store(replayer.outbox.sent_inside(), Ordering::Release);
+        attempt
     }
 
     /// Hands over what was replayed, as far as there is room; returns whether that was all.
@@ -386,16 +434,17 @@ impl Service<'_, '_> {
             if outbox.is_empty() {
                 return true;
             }
-            match outbox.flush(shared.settings_of(self.task).loop_bytes, |task| &shared.task(task).queue) {
+            match outbox.flush(shared.settings_of(self.task).loop_bytes, &**shared) {
                 Ok(()) => return true,
                 Err(Stopped::Full(task)) => {
-                    if shared.task(task).queue.wait_for_room(&seat) {
+                    if shared.wait_for_room(task, &seat) {
                         return false;
                     }
                 }
                 Err(Stopped::Closed(task)) => {
+                    let count = outbox.buffered(task);
                     let left = outbox.take(task);
-                    add(&shared.run_stats.discarded_at_stop, left.len() as u64);
+                    add(&shared.run_stats.discarded_at_stop, count as u64);
                     drop(left);
                 }
                 Err(Stopped::LoopFull(task)) => {

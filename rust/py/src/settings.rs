@@ -10,6 +10,7 @@ pub struct Settings {
     pub max_hops: u32,
     pub audit_ns: u64,
     pub checked: bool,
+    pub link_bytes: u64,
 }
 
 /// What happens after an exception in user code.
@@ -52,6 +53,7 @@ impl Settings {
             max_hops: get(dict, "max_hops")?.extract()?,
             audit_ns: nanoseconds(&get(dict, "audit_s")?)?,
             checked: get(dict, "checked")?.extract()?,
+            link_bytes: get(dict, "link_bytes")?.extract()?,
         })
     }
 }

@@ -8,18 +8,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use rainband_core::ids::{ComponentId, ExecutorId, RootRef, StreamId, TaskId};
+use rainband_core::deliver::{Packed, Targets};
+use rainband_core::ids::{ComponentId, ExecutorId, Incarnation, RootRef, StreamId, TaskId};
 use rainband_core::ledger::{Failure, Ledger, Reason};
 use rainband_core::plan::Plan;
-use rainband_core::queue::{Queue, Wake};
+use rainband_core::queue::{Push, Queue, Wake};
+use rainband_core::tuple::Envelope;
 use rustc_hash::FxHashMap;
 
 use crate::errors;
 use crate::held::{Held, HeldKey};
 use crate::payload::Payload;
+use crate::remote::Remote;
 use crate::roots::{Positions, Record, Roots};
 use crate::settings::{ComponentSettings, Settings};
-use crate::stats::{Histogram, RunStats, TaskStats};
+use crate::stats::{Histogram, RunStats, TaskStats, add};
 use crate::task_cell::TaskCell;
 use crate::turn::{Seat, Turns};
 use crate::values::StreamNames;
@@ -166,6 +169,10 @@ pub struct Shared {
     pub names: Vec<Arc<StreamNames>>,
     /// A random number for the keys of edge ids.
     pub run_key: u64,
+    /// The other workers, if there are any.
+    pub remote: Option<Box<Remote>>,
+    /// Of this process; 0 if it is the only one.
+    pub incarnation: Incarnation,
     state: AtomicU8,
     is_active: AtomicBool,
     started: Instant,
@@ -185,8 +192,10 @@ impl Shared {
         custom: FxHashMap<(StreamId, ComponentId), Py<PyAny>>,
         names: Vec<Arc<StreamNames>>,
         run_key: u64,
+        remote: Option<Box<Remote>>,
     ) -> Self {
-        let executors = plan.executors.len();
+        let is_own = |tasks: &[TaskId]| remote.as_ref().is_none_or(|r| tasks.iter().all(|task| r.links.is_here(*task)));
+        let executors = plan.executors.iter().filter(|(_, tasks)| is_own(tasks)).count();
         let cycles = plan.cycles;
         Self {
             plan,
@@ -205,6 +214,8 @@ impl Shared {
             custom,
             names,
             run_key,
+            incarnation: remote.as_ref().map_or(Incarnation(0), |r| r.me.incarnation),
+            remote,
             state: AtomicU8::new(State::Starting as u8),
             is_active: AtomicBool::new(true),
             started: Instant::now(),
@@ -251,10 +262,20 @@ impl Shared {
         }
     }
 
-    /// Says `xor` about attempts of `task`'s roots; the owner is rung if that resolved one.
+    /// Says `xor` about attempts of roots of `task` in one incarnation; the owner is rung if that resolved one.
     pub fn apply_acks(&self, task: TaskId, acks: &[(RootRef, u64)]) {
+        if let Some(remote) = &self.remote
+            && !remote.links.is_here(task)
+        {
+            remote.links.ack(acks);
+            return;
+        }
         let now = self.now_ns();
         let shared = self.task(task);
+        if acks.first().is_some_and(|(root, _)| root.incarnation != self.incarnation) {
+            add(&self.run_stats.late_acks, acks.len() as u64);
+            return;
+        }
         let mut ledger = lock(&shared.ledger);
         let had_news = ledger.has_news();
         let before = ledger.pending();
@@ -278,6 +299,16 @@ impl Shared {
     /// Fails the attempts `roots` at their owners.
     pub fn fail_roots(&self, roots: &[RootRef], failure: &Failure) {
         for root in roots {
+            if let Some(remote) = &self.remote
+                && !remote.links.is_here(root.task)
+            {
+                remote.links.fail(root, failure);
+                continue;
+            }
+            if root.incarnation != self.incarnation {
+                add(&self.run_stats.late_acks, 1);
+                continue;
+            }
             let mut ledger = lock(&self.task(root.task).ledger);
             ledger.fail(root.attempt, failure.clone());
             drop(ledger);
@@ -309,6 +340,9 @@ impl Shared {
     }
 
     pub fn set_active(&self, active: bool) {
+        if active && self.remote.is_some() {
+            self.advance(State::Running); // A worker waits for the others before its spouts begin.
+        }
         self.is_active.store(active, Ordering::Relaxed);
         self.ring_all();
     }
@@ -346,9 +380,14 @@ impl Shared {
         status.unready -= 1;
         let all = status.unready == 0;
         drop(status);
-        if all {
+        if all && self.remote.is_none() {
             self.advance(State::Running);
         }
+    }
+
+    /// Whether all tasks of this process are opened.
+    pub fn is_ready(&self) -> bool {
+        lock(&self.status).unready == 0
     }
 
     /// An executor's thread is over.
@@ -411,6 +450,42 @@ impl Shared {
         let value = errors::value_of(py, error);
         if let Err(error) = self.call_runtime(py, "user_error", (component, task.0, place, value, note)) {
             error.write_unraisable(py, None);
+        }
+    }
+}
+
+impl Shared {
+    /// How much more `task` takes, as far as can be seen without a lock.
+    #[inline]
+    pub fn room_hint(&self, task: TaskId) -> usize {
+        match &self.remote {
+            Some(remote) if !remote.links.is_here(task) => usize::from(!remote.links.is_full(task)) << 32,
+            _ => self.task(task).queue.room_hint(),
+        }
+    }
+
+    /// Leaves `seat` to be woken once `task` takes more; `false`, leaving nothing, if it does now.
+    pub fn wait_for_room(&self, task: TaskId, seat: &Seat) -> bool {
+        match &self.remote {
+            Some(remote) if !remote.links.is_here(task) => remote.links.wait_for_room(task, seat),
+            _ => self.task(task).queue.wait_for_room(seat),
+        }
+    }
+}
+
+impl Targets<Payload> for Shared {
+    fn push(&self, task: TaskId, batch: &mut Vec<Envelope<Payload>>) -> Push {
+        self.task(task).queue.push(batch)
+    }
+
+    fn push_loop(&self, task: TaskId, batch: &mut Vec<Envelope<Payload>>, limit: u64) -> Push {
+        self.task(task).queue.push_loop(batch, limit)
+    }
+
+    fn push_packed(&self, task: TaskId, packed: &mut Packed) -> Push {
+        match &self.remote {
+            Some(remote) => remote.links.push(task, packed),
+            None => Push::Closed,
         }
     }
 }

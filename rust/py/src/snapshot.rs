@@ -74,7 +74,7 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
     let stats = &shared.run_stats;
     for (name, value) in [
         ("double_ack", read(&stats.double_ack)),
-        ("late_ack", late),
+        ("late_ack", late + read(&stats.late_acks)),
         ("lost", read(&stats.lost)),
         ("loop_dropped", read(&stats.loop_dropped)),
         ("no_target", read(&stats.no_target)),

@@ -319,14 +319,13 @@ impl SpoutTask {
     }
 
     fn step(&mut self, py: Python<'_>) -> bool {
-        let _ = py;
         let shared = &self.task.shared;
         if !self.task.cell.own().has_ended || self.task.end.is_over() {
             return false;
         }
         if !self.has_signalled {
             self.has_signalled = true;
-            let incarnation = rainband_core::ids::Incarnation(0);
+            let incarnation = shared.incarnation;
             self.task.end.receive(Signal { kind: Kind::End, from: self.task.id, incarnation });
         }
         let own = shared.task(self.task.id);
@@ -342,8 +341,8 @@ impl SpoutTask {
             match self.task.end.next(view) {
                 Step::Wait => return stepped,
                 Step::RunFlush | Step::RunFinish => {}
-                Step::SendFlush => send_signal(shared, self.task.id, Kind::Flush),
-                Step::SendEnd => send_signal(shared, self.task.id, Kind::End),
+                Step::SendFlush => send_signal(py, shared, self.task.id, Kind::Flush),
+                Step::SendEnd => send_signal(py, shared, self.task.id, Kind::End),
             }
             stepped = true;
         }

@@ -29,6 +29,8 @@ pub struct RunStats {
     pub loop_dropped: AtomicU64,
     pub no_target: AtomicU64,
     pub discarded_at_stop: AtomicU64,
+    /// Acks and fails for an earlier process of a worker.
+    pub late_acks: AtomicU64,
 }
 
 /// Adds to a counter.

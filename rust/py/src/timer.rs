@@ -15,6 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::ack;
 use crate::errors;
+use crate::hang::Hangs;
 use crate::home::HomeWatch;
 use crate::service;
 use crate::shared::{Shared, State, lock, lock_attached};
@@ -39,17 +40,10 @@ const STANDSTILL_NS: u64 = 5_000_000_000;
 /// Rounds of the audit in which nobody has a root before it counts as lost.
 const AUDIT_ROUNDS: u32 = 3;
 
-/// A call that may be stuck: the count of calls when it was first seen, and when.
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    calls: u64,
-    since_ns: u64,
-}
-
 struct Timer {
     shared: Arc<Shared>,
     cycles: Vec<CycleCount>,
-    seen: Vec<Seen>,
+    hangs: Hangs,
     positions_at_ns: u64,
     held_at_ns: u64,
     stuck_at_ns: u64,
@@ -66,7 +60,7 @@ struct Timer {
 pub fn run(py: Python<'_>, shared: &Arc<Shared>) {
     let mut timer = Timer {
         cycles: (0..shared.plan.cycles).map(|_| CycleCount::default()).collect(),
-        seen: vec![Seen::default(); shared.tasks.len()],
+        hangs: Hangs::new(shared.tasks.len()),
         positions_at_ns: 0,
         held_at_ns: 0,
         stuck_at_ns: 0,
@@ -234,30 +228,16 @@ impl Timer {
     }
 
     fn bound_calls(&mut self, now: u64) {
-        for (index, task) in self.shared.tasks.iter().enumerate() {
-            let seen = &mut self.seen[index];
-            let calls = task.calls.load(Ordering::Relaxed);
-            if task.in_user_since_ns.load(Ordering::Relaxed) == 0 || seen.calls != calls || seen.since_ns == 0 {
-                *seen = Seen { calls, since_ns: now };
-                continue;
-            }
-            let id = TaskId(index as u32);
-            let limit = self.shared.settings_of(id).execute_timeout_ns;
-            let component = self.shared.plan.component_of(id);
-            if component.is_spout || now - seen.since_ns < limit || self.shared.is_stopping() {
-                continue;
-            }
-            let text = format!(
-                "bolt {:?} task {id}: one call of user code has lasted longer than execute_timeout_s ({} s); the stacks of all threads are on stderr",
-                component.name,
-                limit as f64 / 1e9
-            );
-            Python::attach(|py| {
-                let _ = py.import("faulthandler").and_then(|f| f.call_method0("dump_traceback"));
-                let error = errors::run_error(py, text);
-                self.shared.fail_run(py, &errors::value_of(py, &error));
-            });
+        if self.shared.remote.as_ref().is_some_and(|remote| remote.slots.is_some()) {
+            return; // The I/O thread looks, which never waits for the interpreter.
         }
+        let (hung, _) = self.hangs.look(&self.shared, now);
+        let Some(text) = hung else { return };
+        Python::attach(|py| {
+            let _ = py.import("faulthandler").and_then(|f| f.call_method0("dump_traceback"));
+            let error = errors::run_error(py, text);
+            self.shared.fail_run(py, &errors::value_of(py, &error));
+        });
     }
 
     /// Spouts at `max_pending`, nothing moving, and bolts holding: somebody waits for input that cannot come.
@@ -333,7 +313,9 @@ impl Timer {
         let (was_busy, calls) = (self.is_busy(), self.calls());
         let mut found: FxHashSet<(TaskId, AttemptId)> = FxHashSet::default();
         for task in &self.shared.tasks {
-            task.queue.for_each(|e| found.extend(e.head.roots.as_slice().iter().map(|r| (r.task, r.attempt))));
+            task.queue.for_each_root(|r| {
+                found.insert((r.task, r.attempt));
+            });
             lock(&task.held).for_each_root(|r| {
                 found.insert((r.task, r.attempt));
             });

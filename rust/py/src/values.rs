@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString, PyTuple};
 use rainband_core::ids::TaskId;
 
+use crate::codec::Pickle;
 use crate::held::HeldKey;
 use crate::payload::Payload;
 use crate::shared::Shared;
@@ -27,6 +28,8 @@ pub struct StreamNames {
     pub stream: Py<PyString>,
     pub fields: Py<PyTuple>,
     pub width: usize,
+    /// Whether values that the codec refuses travel as pickles.
+    pub pickle: Pickle,
 }
 
 /// How the engine finds what is owed for a tuple.
@@ -100,6 +103,7 @@ impl Tuple {
                 stream: PyString::new(py, stream).unbind(),
                 fields,
                 width,
+                pickle: Pickle::Refused,
             }),
             from: task,
             attempt,

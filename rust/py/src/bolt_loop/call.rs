@@ -28,7 +28,7 @@ impl BoltTask {
             if self.worked == self.batch.len() {
                 self.batch.clear();
                 self.worked = 0;
-                match self.pop() {
+                match self.pop(py) {
                     Popped::Batch => {}
                     Popped::Signal => continue,
                     Popped::Nothing => return Ok(()),
@@ -52,6 +52,9 @@ impl BoltTask {
         envelope: &mut Envelope<Payload>,
     ) -> PyResult<Option<Bound<'py, Tuple>>> {
         self.count_in(envelope);
+        if let (Mode::Async, Some(executor)) = (self.task.spec.mode, self.slot) {
+            self.note_in_hand(executor, envelope);
+        }
         if envelope.head.hops > shared.settings.max_hops {
             self.fail_hops(&InHand::of(envelope));
             return Ok(None);

@@ -32,7 +32,7 @@ impl BoltTask {
         }
         self.hand_over(py);
         self.serve_roots(py);
-        while self.batch.is_empty() && !self.task.end.is_over() {
+        while self.batch.is_empty() && self.frame.is_none() && !self.task.end.is_over() {
             match self.task.shared.task(self.task.id).queue.pop_signal() {
                 Some(signal) => self.task.end.receive(signal),
                 None if !self.task.shared.task(self.task.id).queue.is_empty() => return,
@@ -189,7 +189,7 @@ impl BoltTask {
                     self.hook(py, "flush", &flush);
                 }
             }
-            Step::SendFlush => self.signal(Kind::Flush),
+            Step::SendFlush => self.signal(py, Kind::Flush),
             Step::RunFinish => {
                 self.task.cell.own().is_finishing = true;
                 let finish = self.task.spec.finish.as_ref().map(|f| f.clone_ref(py));
@@ -197,7 +197,7 @@ impl BoltTask {
                     self.hook(py, "finish", &finish);
                 }
             }
-            Step::SendEnd => self.signal(Kind::End),
+            Step::SendEnd => self.signal(py, Kind::End),
         }
         self.hand_over(py);
         true
@@ -214,7 +214,7 @@ impl BoltTask {
         }
     }
 
-    pub(super) fn signal(&self, kind: Kind) {
-        send_signal(&self.task.shared, self.task.id, kind);
+    pub(super) fn signal(&self, py: Python<'_>, kind: Kind) {
+        send_signal(py, &self.task.shared, self.task.id, kind);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use rainband_core::deliver::{Anchors, Emission};
 use rainband_core::frontier::Ticket;
-use rainband_core::ids::{Incarnation, RootRef, TaskId};
+use rainband_core::ids::{RootRef, TaskId};
 use rainband_core::tuple::{Head, Roots};
 
 use crate::errors;
@@ -30,6 +30,9 @@ impl Collector {
         id: Py<PyAny>,
     ) -> PyResult<Straight<Py<PyAny>>> {
         let Some(target) = self.straight_target(py, &payload) else { return Ok(Straight::Not(payload, id)) };
+        if !self.pack_straight(py, &payload, target) {
+            return Ok(Straight::Not(payload, id)); // It says there why.
+        }
         let stream = self.streams[0].id;
         let edge = self.edges.draw();
         let record = Record {
@@ -44,7 +47,9 @@ impl Collector {
         self.emitted += 1;
         self.delivered += 1;
         let emission = Emission { payload, head, stream, from: self.task, bytes };
-        Ok(Straight::sent(self.outbox.send_drawn(emission, target, edge)))
+        let (rest, wants_flush) = self.outbox.send_drawn(emission, target, edge, self.packed.values());
+        drop(rest);
+        Ok(Straight::sent(wants_flush))
     }
 
     /// Emits a tuple that is its own root: a spout's, or of `tick`, `flush`, `finish`.
@@ -75,8 +80,9 @@ impl Collector {
         let head = self.begin(py, record, sum)?;
         self.count();
         let emission = Emission { head, ..emission };
+        let (anchors, values) = (Anchors::Root(&self.drawn), self.packed.values());
         let (rest, wants_flush) =
-            self.outbox.send(emission, &self.targets, Anchors::Root(&self.drawn), &mut self.edges, |p| p.share(py));
+            self.outbox.send(emission, &self.targets, anchors, &mut self.edges, values, |p| p.share(py));
         drop(rest);
         Ok(wants_flush)
     }
@@ -94,7 +100,7 @@ impl Collector {
             drop((record, position));
             errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
         })?;
-        let root = RootRef { task: self.task, incarnation: Incarnation(0), attempt };
+        let root = RootRef { task: self.task, incarnation: self.shared.incarnation, attempt };
         Ok(Head { roots: Roots::One(root), hops: 0, attempt: 1, ..Head::default() })
     }
 }
