@@ -98,7 +98,7 @@ class FakeEngine:
 
     def wait(self, timeout_s: float) -> str:
         with self.guard:
-            return self.state if self._executors or self.state != "starting" else "running"
+            return self.state
 
     def _set(self, name: str, value: bool) -> None:
         with self.guard:
@@ -161,9 +161,12 @@ class FakeEngine:
     def links_up(self) -> bool:
         return self.view > 0
 
+    def is_ready(self) -> bool:
+        return self.state != "starting" or not self._executors
+
     def released_sockets(self) -> list[int]:
         return []
 
 
-def new_engine(core: dict[str, Any], runtime: Any, worker: Any) -> FakeEngine:
+def new_engine(core: dict[str, Any], runtime: Any, worker: Any) -> Any:
     return FakeEngine(core, runtime, worker)

@@ -167,3 +167,18 @@ def test_what_a_worker_fails_of_is_the_failure_of_the_run(begin: Callable[..., R
     assert "cluster_fakes.py" in cause.traceback
     assert failed.value.report is not None
     assert failed.value.report.state == "failed"
+
+
+def test_over_tcp_everything_is_as_over_ipc(begin: Callable[..., Run]) -> None:
+    run = begin(NUMBERS, transport="tcp")
+    endpoints = {member.endpoint for member in wait_for_members(run)}
+    assert all(endpoint.startswith("tcp://127.0.0.1:") for endpoint in endpoints)
+    assert len(endpoints) == 2
+    report = ended(run)
+    assert report.components["numbers"].roots.emitted == 200
+
+
+def wait_for_members(run: Run) -> Any:
+    supervisor: Any = run._engine
+    wait_until(lambda: supervisor._members.members)
+    return supervisor._members.members

@@ -32,6 +32,8 @@ from rainband.errors import RunError, TopologyError
 from rainband.plan import compile_plan
 from rainband.topology import Topology
 
+from . import logs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -156,9 +158,11 @@ def load(origin: Mapping[str, Any], name: str, overrides: Mapping[str, Any]) -> 
 
 def _topology(origin: Mapping[str, Any], name: str) -> Topology:
     if origin["kind"] == "file":
-        from rainband.definition import load_topology  # noqa: PLC0415 - yaml
+        from rainband import definition  # noqa: PLC0415 - yaml
 
-        return load_topology(origin["file"], params=origin["params"])
+        loaded = definition.load(origin["file"], params=origin["params"])
+        logs.hide(loaded.mask)
+        return loaded.topology()
     if origin["main"] is not None:
         _stand_in(origin["main"])
     module = sys.modules["__main__"] if origin["module"] == "__main__" else _module(origin["module"], origin["file"])

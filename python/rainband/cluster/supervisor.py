@@ -208,11 +208,9 @@ class Supervisor:
         if self._kill_at is not None and now >= self._kill_at:
             self._kill()
         for worker, heard in list(self._heard.items()):
-            if now - heard >= _SILENT_S:
+            if now - heard >= _SILENT_S and worker not in self._over:
                 self._heard[worker] = now
-                _log.warning(
-                    "worker %d has told nothing for %g s; it may be stopped, or hold the GIL", worker, _SILENT_S
-                )
+                _log.warning("worker %d has told nothing for %g s; is it importing, or stopped?", worker, _SILENT_S)
 
     def _launch(self, launch: Launch) -> None:
         if self._leaves_as is not None:
@@ -312,6 +310,7 @@ class Supervisor:
             self._fail(worker_error(worker, message.error))
         elif message.state != "ended" and self._leaves_as is None:
             self._fail(RunError(f"worker {worker} stopped without being told to"))
+        self._heard.pop(worker, None)  # it has nothing more to tell
         if self._leaves_as is not None:
             self._send(worker, msg.Finish())
         elif self._over == set(self._placement):
