@@ -139,7 +139,8 @@ test_cluster_supervisor.wait_until(lambda: run.snapshot()["state"] == "running")
 print(*[c.process.pid for c in run._engine._place._launcher._children.values()], flush=True)
 time.sleep(100)
 """
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert parent.stdout is not None
         pids = [int(word) for word in parent.stdout.readline().split()]

@@ -173,6 +173,7 @@ def test_failures_travel_as_texts() -> None:
     assert failures.load_failure(KeyError()).text == "KeyError"
     error = failures.worker_error(2, failures.run_failure(ValueError("x"), "process() raised ValueError('x')"))
     assert str(error) == "worker 2: process() raised ValueError('x')"
+    assert failures.run_failure(StateError("disk full"), "disk full") == ["StateError", "disk full", ""]
     assert (error.worker, error.kind, error.__notes__) == (2, "ValueError", ["ValueError: x"])
 
 
