@@ -32,6 +32,7 @@ class FakeEngine:
         self.cause: BaseException | None = None
         self.done = 0
         self.view = 0
+        self.has_ended = False
         self.pointers: set[int] = set()
         self.emitted = {component["name"]: 0 for component in core["components"]}
         self._executors = []
@@ -49,11 +50,14 @@ class FakeEngine:
         return self._executors
 
     def run_executor(self, index: int) -> None:
-        with self.guard:
-            self.state = "running"
-            self.guard.notify_all()
         component, [task] = next((c, t) for i, c, t in self._executors if i == index)
         name = self.core["components"][component]["name"]
+        if self.incarnation == 2 and any(each["name"].startswith("crash_open") for each in self.core["components"]):
+            self.fail_run(FileNotFoundError("model.bin"))
+        else:
+            with self.guard:
+                self.state = "running"
+                self.guard.notify_all()
         if name.startswith("exits"):
             os._exit(3)
         with self.guard:
@@ -94,6 +98,7 @@ class FakeEngine:
     def run_timer(self) -> None:
         with self.guard:
             self.guard.wait_for(lambda: self.done == len(self._executors))
+            self.has_ended = True
             self.state = "failed" if self.cause else "stopped" if self.is_stopped else "ended"
 
     def wait(self, timeout_s: float) -> str:
@@ -162,7 +167,7 @@ class FakeEngine:
         return self.view > 0
 
     def is_ready(self) -> bool:
-        return self.state != "starting" or not self._executors
+        return not self.has_ended and (self.state != "starting" or not self._executors)
 
     def released_sockets(self) -> list[int]:
         return []

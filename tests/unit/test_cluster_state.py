@@ -156,9 +156,9 @@ def test_texts_of_deaths(tmp_path: Path) -> None:
     assert death.text == f"worker 1 {death.reason}; it is replaced, and what it held is replayed"
     hung = examine(made, crash, {"suspects": [], "busy": [], "said": "task 2: process() took 300 s"}, "")
     assert hung.reason == "ended itself: task 2: process() took 300 s"
-    left = examine(made, Event(0, 1, "dead", 1, None), None, "its topology could not be loaded: no")
+    left = examine(made, Event(0, 1, "dead", 1, None), None, "loading the topology raised KeyError: no")
     assert left.note({}) == (
-        "worker 0 exited with code 1: its topology could not be loaded: no; its counts are those of its last report"
+        "worker 0 could not begin: loading the topology raised KeyError: no; its counts are those of its last report"
     )
     assert 'pending there were 3 roots of "lines", gone with it or read again' in left.note({"lines": 3})
 

@@ -58,6 +58,7 @@ def made(spout: str, name: str) -> Topology:
 NUMBERS = made("numbers", "numbers")
 ENDLESS = made("endless", "endless")
 CRASH = made("crash", "crash")
+CRASH_OPEN = made("crash_open", "crash_open")
 EXITS = made("exits", "exits")
 RAISES = made("raises", "raises")
 STUCK = made("stuck", "stuck")

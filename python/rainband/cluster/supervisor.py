@@ -246,7 +246,7 @@ class Supervisor:
         elif isinstance(message, msg.TaskEnded | msg.DeadLetter | msg.Positions):
             self._keep(worker, incarnation, message)
         elif isinstance(message, msg.Over):
-            self._hear_over(worker, message)
+            self._hear_over(worker, incarnation, message)
         elif self._leaves_as is None:
             self._hear_member(worker, incarnation, message)
 
@@ -265,7 +265,7 @@ class Supervisor:
 
     def _hear_load_failed(self, worker: int, incarnation: int, message: msg.LoadFailed) -> None:
         if self._members.has_begun:
-            self._why[worker, incarnation] = f"its topology could not be loaded: {message.text}"
+            self._why[worker, incarnation] = f"loading the topology raised {message.kind}: {message.text}"
             return
         text = message.text if message.is_invalid else f"loading it raised {message.kind}: {message.text}"
         self._fail(worker_error(worker, [message.kind, text, message.traceback]))
@@ -304,7 +304,13 @@ class Supervisor:
         else:
             self._keeper.save_positions(message.rows, answer)
 
-    def _hear_over(self, worker: int, message: msg.Over) -> None:
+    def _hear_over(self, worker: int, incarnation: int, message: msg.Over) -> None:
+        is_replacement = self._members.has_begun and not self._members.is_ready(worker)
+        if message.error is not None and is_replacement and self._leaves_as is None:
+            # What raises when a task is built for the first time fails the run; later it may pass (ENGINE 6.2).
+            self._why[worker, incarnation] = message.error[1]
+            self._send(worker, msg.Finish())
+            return
         self._over.add(worker)
         if message.error is not None:
             self._fail(worker_error(worker, message.error))
