@@ -3,6 +3,7 @@
 numbers*      runs until it is drained, or until it has "emitted" 100
 endless*      runs until it is drained
 crash*        kills its process with SIGKILL in its first incarnation, once it is active; then as numbers
+crash_open*   the same, and in the second incarnation its tasks cannot be opened
 exits*        leaves its process with code 3 whenever its executor starts
 raises*       fails the run with ZeroDivisionError
 stuck*        does not return from its call
