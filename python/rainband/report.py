@@ -1,7 +1,7 @@
 """`Report`: what a run has counted, for people (`str`) and machines (`json`). Made of `Engine.snapshot()`; frozen.
 
 A report of a run that goes on is a picture of one moment; the account of each component with roots balances in it:
-emitted = acked + dead + dropped + pending.
+emitted = acked + dead + dropped + gone + pending.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Roots:
         pending: not resolved yet.
         replays: attempts beyond the first.
         untracked_failed: failures of tuples that were emitted without id.
+        gone: not resolved when the worker process that had emitted them died; where their spout gives positions, they
+            came again as others.
     """
 
     emitted: int = 0
@@ -40,6 +42,7 @@ class Roots:
     pending: int = 0
     replays: int = 0
     untracked_failed: int = 0
+    gone: int = 0
 
     @property
     def balances(self) -> bool:
@@ -49,7 +52,7 @@ class Roots:
             >>> Roots(emitted=3, acked=1, dead=1, pending=1).balances
             True
         """
-        return self.emitted == self.acked + self.dead + self.dropped + self.pending
+        return self.emitted == self.acked + self.dead + self.dropped + self.gone + self.pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,11 @@ class Report:
         return sum(component.roots.dead for component in self.components.values())
 
     @property
+    def gone(self) -> int:
+        """Roots that were not resolved when their worker process died."""
+        return sum(component.roots.gone for component in self.components.values())
+
+    @property
     def balances(self) -> bool:
         """Whether every root of every component is accounted for."""
         return all(component.roots.balances for component in self.components.values())
@@ -276,6 +284,8 @@ class Report:
                 f"dead letters: {self.dead_letters}"
                 + (f", in {self.dead_letter_file}" if self.dead_letter_file else "")
             )
+        if self.gone:
+            lines.append(f"gone with workers that died: {self.gone}")
         if self.pending:
             lines.append(f"pending: {self.pending}" + _examples(self.pending_roots, self.pending))
         counted = {name: n for name, n in self.counters.items() if n}

@@ -3,6 +3,7 @@
 numbers*      runs until it is drained, or until it has "emitted" 100
 endless*      runs until it is drained
 crash*        kills its process with SIGKILL in its first incarnation, once it is active; then as numbers
+crash_open*   the same, and in the second incarnation its tasks cannot be opened
 exits*        leaves its process with code 3 whenever its executor starts
 raises*       fails the run with ZeroDivisionError
 stuck*        does not return from its call
@@ -32,6 +33,7 @@ class FakeEngine:
         self.cause: BaseException | None = None
         self.done = 0
         self.view = 0
+        self.has_ended = False
         self.pointers: set[int] = set()
         self.emitted = {component["name"]: 0 for component in core["components"]}
         self._executors = []
@@ -49,11 +51,14 @@ class FakeEngine:
         return self._executors
 
     def run_executor(self, index: int) -> None:
-        with self.guard:
-            self.state = "running"
-            self.guard.notify_all()
         component, [task] = next((c, t) for i, c, t in self._executors if i == index)
         name = self.core["components"][component]["name"]
+        if self.incarnation == 2 and any(each["name"].startswith("crash_open") for each in self.core["components"]):
+            self.fail_run(FileNotFoundError("model.bin"))
+        else:
+            with self.guard:
+                self.state = "running"
+                self.guard.notify_all()
         if name.startswith("exits"):
             os._exit(3)
         with self.guard:
@@ -94,11 +99,12 @@ class FakeEngine:
     def run_timer(self) -> None:
         with self.guard:
             self.guard.wait_for(lambda: self.done == len(self._executors))
+            self.has_ended = True
             self.state = "failed" if self.cause else "stopped" if self.is_stopped else "ended"
 
     def wait(self, timeout_s: float) -> str:
         with self.guard:
-            return self.state if self._executors or self.state != "starting" else "running"
+            return self.state
 
     def _set(self, name: str, value: bool) -> None:
         with self.guard:
@@ -161,9 +167,12 @@ class FakeEngine:
     def links_up(self) -> bool:
         return self.view > 0
 
+    def is_ready(self) -> bool:
+        return not self.has_ended and (self.state != "starting" or not self._executors)
+
     def released_sockets(self) -> list[int]:
         return []
 
 
-def new_engine(core: dict[str, Any], runtime: Any, worker: Any) -> FakeEngine:
+def new_engine(core: dict[str, Any], runtime: Any, worker: Any) -> Any:
     return FakeEngine(core, runtime, worker)

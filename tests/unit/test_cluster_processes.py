@@ -47,6 +47,20 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     assert report.components["crash"].roots.emitted == 200
 
 
+def test_what_cannot_open_at_a_restart_is_tried_again(tmp_path: Path) -> None:
+    """ENGINE 6.2: what raises at the first start fails the run; at a later one it backs off."""
+    report = begin(topologies.CRASH_OPEN, tmp_path).wait(DEADLINE_S)
+    assert report is not None
+    assert report.components["crash_open"].roots.emitted == 200
+    reasons = sorted(note.partition(";")[0] for note in report.notes)
+    assert reasons == [
+        "worker 0 could not begin: FileNotFoundError('model.bin')",
+        "worker 0 was killed by SIGKILL",
+        "worker 1 could not begin: FileNotFoundError('model.bin')",
+        "worker 1 was killed by SIGKILL",
+    ]
+
+
 def test_a_death_is_seen_while_the_others_go_on(tmp_path: Path) -> None:
     run = begin(topologies.ENDLESS, tmp_path)
     supervisor: Any = run._engine
@@ -139,7 +153,8 @@ test_cluster_supervisor.wait_until(lambda: run.snapshot()["state"] == "running")
 print(*[c.process.pid for c in run._engine._place._launcher._children.values()], flush=True)
 time.sleep(100)
 """
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert parent.stdout is not None
         pids = [int(word) for word in parent.stdout.readline().split()]

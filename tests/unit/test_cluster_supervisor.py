@@ -58,6 +58,7 @@ def made(spout: str, name: str) -> Topology:
 NUMBERS = made("numbers", "numbers")
 ENDLESS = made("endless", "endless")
 CRASH = made("crash", "crash")
+CRASH_OPEN = made("crash_open", "crash_open")
 EXITS = made("exits", "exits")
 RAISES = made("raises", "raises")
 STUCK = made("stuck", "stuck")
@@ -158,7 +159,8 @@ def test_what_a_worker_fails_of_is_the_failure_of_the_run(begin: Callable[..., R
     run = begin(RAISES)
     with pytest.raises(RunError) as failed:
         ended(run)
-    assert 'topology "raises" failed: spout "raises" task' in str(failed.value)
+    assert str(failed.value).startswith('topology "raises" failed: worker ')
+    assert ': spout "raises" task' in str(failed.value)
     assert "process() raised ZeroDivisionError('division by zero')" in str(failed.value)
     cause = failed.value.__cause__
     assert isinstance(cause, WorkerError)
@@ -166,3 +168,18 @@ def test_what_a_worker_fails_of_is_the_failure_of_the_run(begin: Callable[..., R
     assert "cluster_fakes.py" in cause.traceback
     assert failed.value.report is not None
     assert failed.value.report.state == "failed"
+
+
+def test_over_tcp_everything_is_as_over_ipc(begin: Callable[..., Run]) -> None:
+    run = begin(NUMBERS, transport="tcp")
+    endpoints = {member.endpoint for member in wait_for_members(run)}
+    assert all(endpoint.startswith("tcp://127.0.0.1:") for endpoint in endpoints)
+    assert len(endpoints) == 2
+    report = ended(run)
+    assert report.components["numbers"].roots.emitted == 200
+
+
+def wait_for_members(run: Run) -> Any:
+    supervisor: Any = run._engine
+    wait_until(lambda: supervisor._members.members)
+    return supervisor._members.members

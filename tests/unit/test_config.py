@@ -32,6 +32,7 @@ CONTRACT: dict[str, Any] = {
     "queue_capacity": 1024,
     "queue_bytes": 64 * 2**20,
     "loop_bytes": 64 * 2**20,
+    "link_bytes": 2**20,
     "max_pending": 1000,
     "max_attempts": 5,
     "retry_backoff_s": 0.1,

@@ -129,8 +129,9 @@ def _tell_run(error: RunError) -> None:
         output.message(str(error.report))
     cause = error.__cause__
     if isinstance(cause, WorkerError):
-        output.message(cause.traceback)
-    elif cause is not None and not isinstance(cause, ConnectorError):
+        if cause.traceback:
+            output.message(cause.traceback)
+    elif cause is not None and not isinstance(cause, ConnectorError | RunError):
         output.message(user_traceback(cause))
     output.error(str(error))
 

@@ -76,7 +76,9 @@ def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> 
     if told:
         rest = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
         how += f"; in hand: {'; '.join(told[:_TOLD])}{rest}"
-    return Death(event.worker, event.incarnation, f"{how}: {why}" if why else how, tuple(suspects))
+    if why:
+        how = f"could not begin: {why}"
+    return Death(event.worker, event.incarnation, how, tuple(suspects))
 
 
 def _task(plan: CompiledPlan, task: int) -> str:

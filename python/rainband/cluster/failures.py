@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rainband.errors import TopologyError, WorkerError
+from rainband.errors import ConnectorError, StateError, TopologyError, WorkerError
 
 from .messages import LoadFailed
 
@@ -32,13 +32,14 @@ def run_failure(error: BaseException, text: str) -> list[str]:
     """Why a run failed: name of the class, text, traceback."""
     from rainband.definition.imports import user_traceback  # noqa: PLC0415
 
-    return [type(error).__name__, text, user_traceback(error)]
+    says_all = isinstance(error, ConnectorError | StateError)  # what went wrong, and where; the way there is ours
+    return [type(error).__name__, text, "" if says_all else user_traceback(error)]
 
 
 def worker_error(worker: int, told: Sequence[str]) -> WorkerError:
     """What a worker told, as an exception."""
     kind, text, traceback = told
-    return WorkerError(text, worker=worker, kind=kind, traceback=traceback)
+    return WorkerError(f"worker {worker}: {text}", worker=worker, kind=kind, traceback=traceback)
 
 
 def _text(error: BaseException) -> str:

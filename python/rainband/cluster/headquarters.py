@@ -6,12 +6,15 @@ The private folder (mode 0700) holds the sockets of `ipc` and the slots; it is r
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
+
+from rainband.errors import ConfigError
 
 from . import logs, native
 from .assignment import Assignment
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from .native import Slots
 
 __all__ = ["Headquarters"]
+
+_MAX_FOLDER_BYTES: Final = 80  # the path of a socket may have 107, and one in the folder is called worker-12.345
 
 
 class Headquarters:
@@ -60,13 +65,21 @@ class Headquarters:
         self._overrides = dict(overrides)
         self._state_dir = state_dir
         self._bind = bind
-        self._folder = Path(tempfile.mkdtemp(prefix="rainband-"))
+        self._folder = _private_folder()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._keys = None if bind is None else Keys.fresh()
         self._door = None if bind is None else Doorkeeper(self._context)
         self._public: dict[tuple[int, int], str] = {}  # keys of the incarnations that may come in
         prepare = _open if self._keys is None else self._keys.guard
-        self._server = Server(self._context, self._endpoint("control"), prepare, self._door)
+        try:
+            self._server = Server(self._context, self._endpoint("control"), prepare, self._door)
+        except zmq.ZMQError as error:
+            if self._door is not None:
+                self._door.close()
+            self._context.term()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            where = f'"{self._folder}"' if bind is None else f'bind "{bind}"'
+            raise ConfigError(f"{where}: sockets cannot be bound there: {str(error).lower()}") from error
 
     def _endpoint(self, name: str) -> str:
         return f"ipc://{self._folder}/{name}" if self._bind is None else f"tcp://{self._bind}:*"
@@ -163,6 +176,15 @@ class Headquarters:
                 self._door.close()
             self._context.term()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _private_folder() -> Path:
+    """A folder of mode 0700 whose path is short enough for the names of sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="rainband-"))
+    if len(os.fsencode(folder)) > _MAX_FOLDER_BYTES:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="rainband-", dir="/tmp"))
+    return folder
 
 
 def _open(socket: zmq.Socket[bytes]) -> None:

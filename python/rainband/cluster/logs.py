@@ -5,7 +5,8 @@ the supervisor logs it again under the same logger, time and place, with an attr
 and handlers of the user's process hold for all. Besides, `logs/worker-N.log` in the state folder has the records of one
 worker, incarnation after incarnation, also those that a dying one could not send any more.
 
-Workers that are threads need nothing of this: their records are those of the process.
+Secrets of a topology file are hidden in both. Workers that are threads need nothing of this: their records are those of
+the process.
 """
 
 from __future__ import annotations
@@ -20,11 +21,25 @@ from .messages import Log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Forwarder", "keep_file", "levels", "replay"]
+__all__ = ["Forwarder", "hide", "keep_file", "levels", "replay"]
 
 _FILE_BYTES: Final = 4 * 2**20
 _OLD_FILES: Final = 3
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"
+
+
+_masks: list[Callable[[str], str]] = []
+
+
+def hide(mask: Callable[[str], str]) -> None:
+    """From now on hide what `mask` replaces in all that this worker logs."""
+    _masks.append(mask)
+
+
+def _masked(text: str) -> str:
+    for mask in _masks:
+        text = mask(text)
+    return text
 
 
 def levels() -> dict[str, int]:
@@ -63,7 +78,7 @@ class Forwarder(logging.Handler):
             if record.exc_info and not trace:
                 trace = logging.Formatter().formatException(record.exc_info)
             thread = record.threadName or ""
-            text = record.getMessage()
+            text, trace = _masked(record.getMessage()), _masked(trace)
             self._post(
                 Log(record.name, record.levelno, text, trace, record.created, thread, record.pathname, record.lineno)
             )
@@ -85,6 +100,10 @@ class _LateFile(logging.handlers.RotatingFileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=_FILE_BYTES, backupCount=_OLD_FILES, encoding="utf-8", delay=True)
         self.setFormatter(logging.Formatter(_FORMAT))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, without secrets."""
+        return _masked(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; without a folder to write to, none."""

@@ -4,12 +4,12 @@
 
     {"kind": "file", "file": "/…/wordcount.yaml", "params": {"TEXT": "book.txt"}}
     {"kind": "object", "module": "shop.pipelines", "file": "/…", "name": "orders", "main": null}
-    {"kind": "call", "module": "shop.pipelines", "file": "/…", "name": "build", "params": {}, "main": "/…/run.py"}
+    {"kind": "call", "module": "__main__", "file": "/…/run.py", "name": "build", "params": {}, "main": "/…/run.py"}
 
-`load`, in the worker, does it again. `main` is the program that the user started, if it was a script or `-m module`: it
-is run without its `__main__` block under the name `__mp_main__` and stands in for `__main__`, so that its classes have
-one name in all processes, as multiprocessing does it. A module is imported by its name where that leads to the same
-file, else from its file under that name.
+`load`, in the worker, does it again. `main` is the program that the user started, if the topology or one of its
+components stands in it: a script, or `module:NAME` for `-m NAME`. It is run without its `__main__` block under the name
+`__mp_main__` and stands in for `__main__`, so that its classes have one name in all processes, as multiprocessing does
+it. A module is imported by its name where that leads to the same file, else from its file under that name.
 
 While a worker loads, `run()` and `start()` are refused: such a call stands outside of `if __name__ == "__main__":` and
 would start workers without end.
@@ -24,12 +24,15 @@ import inspect
 import runpy
 import sys
 import types
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rainband.errors import RunError, TopologyError
 from rainband.plan import compile_plan
 from rainband.topology import Topology
+
+from . import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,10 +59,9 @@ def describe(topology: Topology) -> dict[str, Any]:
     where = f'topology "{topology.name}"'
     if origin.call is None and origin.module == "":  # a topology file
         return {"kind": "file", "file": origin.file, "params": dict(origin.params)}
-    main = _main_program()
+    main = _main_program() if _stands_in_main(topology) else None
     if origin.call is not None:
-        name: str | None = origin.call
-        return _found("call", origin, name, main) | {"params": dict(origin.params)}
+        return _found("call", origin, origin.call, main) | {"params": dict(origin.params)}
     for module in dict.fromkeys([origin.module, "__main__"]):
         name = _name_in(sys.modules.get(module), topology)
         if name is not None:
@@ -84,6 +86,17 @@ def _name_in(module: types.ModuleType | None, topology: Topology) -> str | None:
     return next((name for name, value in vars(module).items() if value is topology), None) if module else None
 
 
+def _stands_in_main(topology: Topology) -> bool:
+    """Whether the topology, or a component of it, is of the program that the user started."""
+    made_in = topology.origin.module
+    is_kept_there = _name_in(sys.modules.get(made_in), topology) is not None
+    if made_in == "__main__" or (not is_kept_there and _name_in(sys.modules["__main__"], topology) is not None):
+        return True
+    components = [definition.component for definition in topology.definitions]
+    inner = [each.func if isinstance(each, partial) else each for each in components]
+    return any(getattr(each, "__module__", None) == "__main__" for each in inner)
+
+
 def _main_program() -> str | None:
     """The program that the user started: `module:NAME` for `-m NAME`, a file, or None if there is no such."""
     main = sys.modules["__main__"]
@@ -96,8 +109,8 @@ def _main_program() -> str | None:
 
 def _interactive(where: str) -> str:
     return (
-        f"{where} was made in an interactive session, which worker processes cannot import; "
-        "write it to a .py file, or run it with workers=1"
+        f"{where} was made in an interactive session or a notebook, which worker processes cannot import; "
+        "write it to a .py file and import that, or run it with workers=1"
     )
 
 
@@ -145,9 +158,11 @@ def load(origin: Mapping[str, Any], name: str, overrides: Mapping[str, Any]) -> 
 
 def _topology(origin: Mapping[str, Any], name: str) -> Topology:
     if origin["kind"] == "file":
-        from rainband.definition import load_topology  # noqa: PLC0415 - yaml
+        from rainband import definition  # noqa: PLC0415 - yaml
 
-        return load_topology(origin["file"], params=origin["params"])
+        loaded = definition.load(origin["file"], params=origin["params"])
+        logs.hide(loaded.mask)
+        return loaded.topology()
     if origin["main"] is not None:
         _stand_in(origin["main"])
     module = sys.modules["__main__"] if origin["module"] == "__main__" else _module(origin["module"], origin["file"])
@@ -199,26 +214,14 @@ def _module(name: str, file: str | None) -> types.ModuleType:
 
 def _stand_in(program: str) -> None:
     """Run the user's program without its `__main__` block, and let it stand in for `__main__`."""
-    before = sys.modules["__main__"]
     module = types.ModuleType(_MAIN)
     kind, _, name = program.partition(":")
     if kind == "module":
-        if name.endswith(".__main__") or name in {"pytest", "rainband"} or name.startswith("rainband."):
-            return  # a tool that runs what it is given, and guards nothing
         content = runpy.run_module(name, run_name=_MAIN, alter_sys=True)
     else:
-        if _is_tool(program):
-            return
         content = runpy.run_path(program, run_name=_MAIN)
     module.__dict__.update(content)
     sys.modules["__main__"] = sys.modules[_MAIN] = module
-    before.__dict__.setdefault("__file__", content.get("__file__"))
-
-
-def _is_tool(program: str) -> bool:
-    """Whether a program is a console script that only calls into a package: there is nothing of the user's in it."""
-    path = Path(program)
-    return path.suffix != ".py" and path.parent == Path(sys.executable).parent
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 A worker is a fresh interpreter that leads a session and a process group (ENGINE 7.4), so that a Ctrl-C of the terminal
 does not reach it, and what its user code starts dies with it. Its death is seen through its pidfd. It inherits one end
 of a pipe: through it comes its assignment as one line of JSON, and when the other end closes, however this process
-died, the worker kills its group.
+died, the worker kills its group. Standard streams are passed through; output goes where that of this process goes now.
+Arguments, search path and working directory are those that this process had when the run began.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ class ProcessLauncher:
         self._is_closed = False
         self._bell = Doorbell()
         self._watcher: threading.Thread | None = None
+        self._argv = list(sys.argv)
+        self._folder = os.getcwd()  # noqa: PTH109 - as subprocess takes it
+        self._path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - "" is the current folder
 
     def start(self, assignment: Assignment, tell: Callable[[Event], None]) -> None:
         """Start an incarnation.
@@ -79,7 +83,13 @@ class ProcessLauncher:
             raise
         finally:
             os.close(theirs)
-        pidfd = os.pidfd_open(process.pid)
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except BaseException:
+            _kill_group(process.pid)
+            process.wait()
+            os.close(ours)
+            raise
         child = _Child(process, pidfd, ours, assignment.worker, assignment.incarnation, tell)
         with self._guard:
             self._children[pidfd] = child
@@ -95,13 +105,12 @@ class ProcessLauncher:
     def _spawn(self, assignment: Assignment, pipe: int) -> subprocess.Popen[bytes]:
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
         label = f"worker {assignment.worker} of {assignment.name}"
-        path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - "" is the current folder
-        command = [sys.executable, *flags, "-c", _MAIN, label, str(pipe), "--", *path]
+        command = [sys.executable, *flags, "-c", _MAIN, label, str(pipe), "--", *self._path]
         return subprocess.Popen(
             command,
             pass_fds=[pipe],
             start_new_session=True,
-            stdin=subprocess.DEVNULL,
+            cwd=self._folder,
             stdout=_descriptor(sys.stdout),
             stderr=_descriptor(sys.stderr),
         )
@@ -110,7 +119,7 @@ class ProcessLauncher:
         return {
             "assignment": assignment.to_json(),
             "engine": self._engine,
-            "argv": sys.argv,
+            "argv": self._argv,
             "levels": logs.levels(),
         }
 

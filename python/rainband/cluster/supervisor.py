@@ -208,11 +208,9 @@ class Supervisor:
         if self._kill_at is not None and now >= self._kill_at:
             self._kill()
         for worker, heard in list(self._heard.items()):
-            if now - heard >= _SILENT_S:
+            if now - heard >= _SILENT_S and worker not in self._over:
                 self._heard[worker] = now
-                _log.warning(
-                    "worker %d has told nothing for %g s; it may be stopped, or hold the GIL", worker, _SILENT_S
-                )
+                _log.warning("worker %d has told nothing for %g s; is it importing, or stopped?", worker, _SILENT_S)
 
     def _launch(self, launch: Launch) -> None:
         if self._leaves_as is not None:
@@ -248,7 +246,7 @@ class Supervisor:
         elif isinstance(message, msg.TaskEnded | msg.DeadLetter | msg.Positions):
             self._keep(worker, incarnation, message)
         elif isinstance(message, msg.Over):
-            self._hear_over(worker, message)
+            self._hear_over(worker, incarnation, message)
         elif self._leaves_as is None:
             self._hear_member(worker, incarnation, message)
 
@@ -267,7 +265,7 @@ class Supervisor:
 
     def _hear_load_failed(self, worker: int, incarnation: int, message: msg.LoadFailed) -> None:
         if self._members.has_begun:
-            self._why[worker, incarnation] = f"its topology could not be loaded: {message.text}"
+            self._why[worker, incarnation] = f"loading the topology raised {message.kind}: {message.text}"
             return
         text = message.text if message.is_invalid else f"loading it raised {message.kind}: {message.text}"
         self._fail(worker_error(worker, [message.kind, text, message.traceback]))
@@ -306,12 +304,19 @@ class Supervisor:
         else:
             self._keeper.save_positions(message.rows, answer)
 
-    def _hear_over(self, worker: int, message: msg.Over) -> None:
+    def _hear_over(self, worker: int, incarnation: int, message: msg.Over) -> None:
+        is_replacement = self._members.has_begun and not self._members.is_ready(worker)
+        if message.error is not None and is_replacement and self._leaves_as is None:
+            # What raises when a task is built for the first time fails the run; later it may pass (ENGINE 6.2).
+            self._why[worker, incarnation] = message.error[1]
+            self._send(worker, msg.Finish())
+            return
         self._over.add(worker)
         if message.error is not None:
             self._fail(worker_error(worker, message.error))
         elif message.state != "ended" and self._leaves_as is None:
             self._fail(RunError(f"worker {worker} stopped without being told to"))
+        self._heard.pop(worker, None)  # it has nothing more to tell
         if self._leaves_as is not None:
             self._send(worker, msg.Finish())
         elif self._over == set(self._placement):

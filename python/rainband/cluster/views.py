@@ -173,6 +173,10 @@ class Membership:
         found = self._workers.get(worker)
         return found is not None and found.incarnation == incarnation and not found.is_dead
 
+    def is_ready(self, worker: int) -> bool:
+        """Whether the present incarnation of a worker has said that it is ready."""
+        return self._workers[worker].ready_at is not None
+
     def begin(self, now: float) -> list[Action]:
         """Start everybody."""
         return [Launch(worker, found.incarnation, now) for worker, found in self._workers.items()]

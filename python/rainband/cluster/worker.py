@@ -127,6 +127,7 @@ class Worker:
         """
         try:
             self.client.post(Hello(self._pid))
+            self.client.poll(0.0)  # loading may take its time
             try:
                 self._plan = self._load()
             except BaseException as error:  # noqa: BLE001 - an import may raise anything, SystemExit too

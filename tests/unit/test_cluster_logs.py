@@ -1,0 +1,83 @@
+"""Log records of workers: posted, masked, logged again, kept in a file."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rainband.cluster import logs
+from rainband.cluster.logs import Forwarder, keep_file, levels, replay
+from rainband.cluster.messages import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    handlers = list(logging.root.handlers)
+    yield
+    for handler in set(logging.root.handlers) - set(handlers):
+        logging.root.removeHandler(handler)
+        handler.close()
+    logs._masks.clear()
+    logging.getLogger("chatty").setLevel(logging.NOTSET)
+
+
+def test_a_record_goes_there_and_back(caplog: pytest.LogCaptureFixture) -> None:
+    posted: list[Log] = []
+    Forwarder.install(posted.append, {"chatty": logging.DEBUG})
+    try:
+        1 / 0  # noqa: B018
+    except ZeroDivisionError:
+        logging.getLogger("chatty").debug("%s is %d", "it", 1, exc_info=True)
+    [told] = posted
+    assert (told.name, told.level, told.text, told.thread) == ("chatty", logging.DEBUG, "it is 1", "MainThread")
+    assert "1 / 0" in told.traceback
+    caplog.clear()
+    replay(3, told)
+    [record] = caplog.records
+    seen: Any = record
+    assert (seen.name, seen.getMessage(), seen.worker, seen.processName) == ("chatty", "it is 1", 3, "worker 3")
+    assert (seen.lineno, seen.created) == (told.line, told.created)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_levels_of_the_supervisor_count(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("chatty").setLevel(logging.ERROR)
+    assert levels()["chatty"] == logging.ERROR
+    assert levels()[""] == logging.root.level
+    replay(3, Log("chatty", logging.INFO, "x", "", 0.0, "", "", 1))
+    assert caplog.records == []
+    replay(3, Log("root", logging.WARNING, "y", "", 0.0, "", "", 1))
+    assert [record.name for record in caplog.records] == ["root"]
+
+
+def test_a_file_for_each_worker(tmp_path: Path) -> None:
+    handler = keep_file(tmp_path, 2)
+    assert not (tmp_path / "logs").exists()
+    logs.hide(lambda text: text.replace("sesame", "***"))
+    posted: list[Log] = []
+    Forwarder.install(posted.append, {})
+    logging.getLogger("chatty").error("open %s", "sesame")
+    handler.flush()
+    text = (tmp_path / "logs" / "worker-2.log").read_text()
+    assert text.endswith(" ERROR chatty [MainThread] open ***\n")
+    assert posted[0].text == "open ***"
+
+
+def test_a_folder_that_cannot_be_made_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("")
+    keep_file(tmp_path, 2)
+    logging.getLogger("chatty").error("x")
+
+
+def test_a_record_that_cannot_be_made_text_is_told_as_logging_does_it(capsys: pytest.CaptureFixture[str]) -> None:
+    posted: list[Log] = []
+    handler = Forwarder(posted.append)
+    handler.emit(logging.LogRecord("x", logging.INFO, "f.py", 1, "%d", ("no number",), None))
+    assert posted == []
+    assert "--- Logging error ---" in capsys.readouterr().err
