@@ -3,20 +3,62 @@
 //! Used by the thread of its task alone. A buffer of [`BATCH`] tuples is pushed at once, the others when the task's slice ends
 //! (ENGINE 4.6), always in the order of emission per target. A refused push leaves the tuples here; the caller waits for room
 //! and flushes again.
+//!
+//! A target in another worker has bytes in place of envelopes: the values come encoded with the emission, so that what cannot
+//! travel is refused where it is emitted, and the payload goes back to the caller. Back edges never lead to another worker,
+//! because a cycle lives in one.
+
+use bytes::Bytes;
 
 use crate::emit::{EdgeIds, InHand, anchor_all};
 use crate::fault::{Fault, planted};
 use crate::ids::{ComponentId, EdgeId, StreamId, TaskId};
 use crate::plan::Plan;
-use crate::queue::{BATCH, Push, Queue, Wake};
+use crate::queue::{BATCH, Push};
 use crate::tuple::{Envelope, Head};
+use crate::wire;
 
 #[derive(Debug)]
 struct Buffer<P> {
     envelopes: Vec<Envelope<P>>,
     is_back_edge: bool,
     is_inside: bool,
+    /// In place of `envelopes`, for a target in another worker.
+    packed: Option<Packed>,
 }
+
+/// Tuples for one task of another worker, as records of the wire.
+#[derive(Debug, Default)]
+pub struct Packed {
+    /// The records.
+    pub bytes: Vec<u8>,
+    /// How many.
+    pub count: u32,
+    /// Large values that travel beside them, in order.
+    pub blobs: Vec<Bytes>,
+}
+
+/// The values of one emission as they travel: what the door encoded, empty if all targets are here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Values<'a> {
+    /// Their bytes.
+    pub bytes: &'a [u8],
+    /// Large values that travel beside them.
+    pub blobs: &'a [Bytes],
+}
+
+/// Where an outbox hands over: the queues of this worker, the lanes to others.
+pub trait Targets<P> {
+    /// As [`crate::queue::Queue::push`], for a task of this worker.
+    fn push(&self, task: TaskId, batch: &mut Vec<Envelope<P>>) -> Push;
+    /// As [`crate::queue::Queue::push_loop`].
+    fn push_loop(&self, task: TaskId, batch: &mut Vec<Envelope<P>>, limit: u64) -> Push;
+    /// As [`crate::peer::Links::push`], for a task of another worker.
+    fn push_packed(&self, task: TaskId, packed: &mut Packed) -> Push;
+}
+
+/// Encoded tuples are handed over before a slice ends when they come to this.
+const PACKED_BYTES: usize = 32 << 10;
 
 /// The buffers of one task.
 #[derive(Debug)]
@@ -68,8 +110,8 @@ pub enum Stopped {
 }
 
 impl<P> Outbox<P> {
-    /// The outbox of a task of `component`.
-    pub fn new(plan: &Plan, component: ComponentId) -> Self {
+    /// The outbox of a task of `component`. `is_here` says which tasks are of this worker.
+    pub fn new(plan: &Plan, component: ComponentId, is_here: impl Fn(TaskId) -> bool) -> Self {
         let mut buffers: Vec<Option<Box<Buffer<P>>>> = Vec::new();
         buffers.resize_with(plan.task_component.len(), || None);
         for task in plan.consumers(component) {
@@ -78,13 +120,21 @@ impl<P> Outbox<P> {
                 envelopes: Vec::new(),
                 is_back_edge: plan.is_back_edge(component, to),
                 is_inside: plan.same_cycle(component, to),
+                packed: (!is_here(task)).then(Packed::default),
             }));
         }
         Self { buffers, dirty: Vec::new(), sent_inside: 0 }
     }
 
+    /// Whether `target` is of another worker: then the emission needs its [`Values`].
+    #[inline]
+    pub fn is_elsewhere(&self, target: TaskId) -> bool {
+        self.buffers[target.index()].as_ref().is_some_and(|b| b.packed.is_some())
+    }
+
     /// Splits `emission` into a delivery for each of `targets`, with an edge id each. `share` makes another reference to the
-    /// payload. Returns the payload if there was no target, and whether some buffer is full and wants a flush.
+    /// payload; `values` is what travels to other workers. Returns the payload if it was not needed, and whether some buffer
+    /// is full and wants a flush.
     #[inline]
     pub fn send(
         &mut self,
@@ -92,6 +142,7 @@ impl<P> Outbox<P> {
         targets: &[TaskId],
         mut anchors: Anchors<'_, '_>,
         edges: &mut EdgeIds,
+        values: Values<'_>,
         mut share: impl FnMut(&P) -> P,
     ) -> (Option<P>, bool) {
         let mut wants_flush = false;
@@ -99,17 +150,21 @@ impl<P> Outbox<P> {
             return (Some(emission.payload), false);
         };
         for (at, target) in others.iter().enumerate() {
-            let payload = share(&emission.payload);
             let edge = if planted(Fault::FanOutEdgeSkipped) { None } else { anchors.edge(at, &emission.head, edges) };
+            if self.is_elsewhere(*target) {
+                wants_flush |= self.put_packed(&emission, *target, edge, values);
+                continue;
+            }
+            let payload = share(&emission.payload);
             let copy = Emission { payload, head: emission.head.clone(), ..emission };
             wants_flush |= self.put(copy, *target, edge);
         }
         let edge = anchors.edge(others.len(), &emission.head, edges);
-        wants_flush |= self.put(emission, *last, edge);
-        (None, wants_flush)
+        let (rest, full) = self.put_any(emission, *last, edge, values);
+        (rest, wants_flush | full)
     }
 
-    /// As [`Outbox::send`] for the commonest case: one target, anchored to one tuple. Returns whether the buffer wants a flush.
+    /// As [`Outbox::send`] for the commonest case: one target, anchored to one tuple.
     #[inline(always)]
     pub fn send_one(
         &mut self,
@@ -117,20 +172,56 @@ impl<P> Outbox<P> {
         target: TaskId,
         anchor: &mut InHand,
         edges: &mut EdgeIds,
-    ) -> bool {
+        values: Values<'_>,
+    ) -> (Option<P>, bool) {
         let edge = (!emission.head.roots.is_untracked()).then(|| edges.draw());
         if let Some(edge) = edge
             && !planted(Fault::ChildrenForgotten)
         {
             anchor.anchor(edge);
         }
-        self.put(emission, target, edge)
+        self.put_any(emission, target, edge, values)
     }
 
     /// As [`Outbox::send`] for a root with one target, whose ledger knows the delivery by `edge`.
     #[inline(always)]
-    pub fn send_drawn(&mut self, emission: Emission<P>, target: TaskId, edge: EdgeId) -> bool {
-        self.put(emission, target, Some(edge))
+    pub fn send_drawn(
+        &mut self,
+        emission: Emission<P>,
+        target: TaskId,
+        edge: EdgeId,
+        values: Values<'_>,
+    ) -> (Option<P>, bool) {
+        self.put_any(emission, target, Some(edge), values)
+    }
+
+    #[inline(always)]
+    fn put_any(
+        &mut self,
+        emission: Emission<P>,
+        target: TaskId,
+        edge: Option<EdgeId>,
+        values: Values<'_>,
+    ) -> (Option<P>, bool) {
+        if self.is_elsewhere(target) {
+            let wants_flush = self.put_packed(&emission, target, edge, values);
+            return (Some(emission.payload), wants_flush);
+        }
+        (None, self.put(emission, target, edge))
+    }
+
+    fn put_packed(&mut self, emission: &Emission<P>, target: TaskId, edge: Option<EdgeId>, values: Values<'_>) -> bool {
+        let Some(packed) = self.buffers[target.index()].as_mut().and_then(|b| b.packed.as_mut()) else {
+            return false;
+        };
+        if packed.count == 0 {
+            self.dirty.push(target);
+        }
+        let Emission { head, stream, from, .. } = emission;
+        wire::put_record(&mut packed.bytes, head, *stream, *from, edge, values.bytes, values.blobs.len());
+        packed.blobs.extend_from_slice(values.blobs);
+        packed.count += 1;
+        packed.count as usize >= BATCH || packed.bytes.len() >= PACKED_BYTES || !packed.blobs.is_empty()
     }
 
     #[inline(always)]
@@ -146,19 +237,12 @@ impl<P> Outbox<P> {
         buffer.envelopes.len() >= BATCH
     }
 
-    /// Pushes every buffer that is not empty. `queue_of` finds a task's queue.
+    /// Pushes every buffer that is not empty.
     ///
     /// # Errors
     /// [`Stopped`] for the first target that did not take all. Targets behind it are still pushed, so that one slow task does
     /// not hold up the others' tuples.
-    pub fn flush<'q, W: Wake + 'q>(
-        &mut self,
-        loop_bytes: u64,
-        queue_of: impl Fn(TaskId) -> &'q Queue<P, W>,
-    ) -> Result<(), Stopped>
-    where
-        P: 'q,
-    {
+    pub fn flush(&mut self, loop_bytes: u64, targets: &impl Targets<P>) -> Result<(), Stopped> {
         let mut stopped = None;
         let mut kept = 0;
         for at in 0..self.dirty.len() {
@@ -166,11 +250,12 @@ impl<P> Outbox<P> {
             let Some(buffer) = self.buffers[target.index()].as_mut() else {
                 continue;
             };
-            let queue = queue_of(target);
-            let (push, why) = if buffer.is_back_edge {
-                (queue.push_loop(&mut buffer.envelopes, loop_bytes), Stopped::LoopFull(target))
+            let (push, why) = if let Some(packed) = &mut buffer.packed {
+                (targets.push_packed(target, packed), Stopped::Full(target))
+            } else if buffer.is_back_edge {
+                (targets.push_loop(target, &mut buffer.envelopes, loop_bytes), Stopped::LoopFull(target))
             } else {
-                (queue.push(&mut buffer.envelopes), Stopped::Full(target))
+                (targets.push(target, &mut buffer.envelopes), Stopped::Full(target))
             };
             let why = match push {
                 Push::Done => continue,
@@ -186,12 +271,15 @@ impl<P> Outbox<P> {
     }
 
     /// Hands back what is buffered for `target`, in order. It no longer counts as sent: nobody will work on it, and a cycle that
-    /// waited for that would never end.
+    /// waited for that would never end. Encoded ones are thrown away; [`Outbox::buffered`] says how many there were.
     pub fn take(&mut self, target: TaskId) -> Vec<Envelope<P>> {
         self.dirty.retain(|t| *t != target);
         let Some(buffer) = self.buffers[target.index()].as_mut() else {
             return Vec::new();
         };
+        if let Some(packed) = &mut buffer.packed {
+            *packed = Packed::default();
+        }
         let taken = std::mem::take(&mut buffer.envelopes);
         if buffer.is_inside {
             self.sent_inside -= taken.len() as u64;
@@ -199,19 +287,12 @@ impl<P> Outbox<P> {
         taken
     }
 
-    /// Visits every tuple that is buffered, for the audit.
-    pub fn for_each(&self, mut visit: impl FnMut(&Envelope<P>)) {
-        for target in &self.dirty {
-            if let Some(buffer) = &self.buffers[target.index()] {
-                buffer.envelopes.iter().for_each(&mut visit);
-            }
-        }
-    }
-
     /// How many tuples are buffered for `target`.
     #[inline]
     pub fn buffered(&self, target: TaskId) -> usize {
-        self.buffers[target.index()].as_ref().map_or(0, |b| b.envelopes.len())
+        self.buffers[target.index()]
+            .as_ref()
+            .map_or(0, |b| b.packed.as_ref().map_or(b.envelopes.len(), |packed| packed.count as usize))
     }
 
     /// Whether nothing is buffered.

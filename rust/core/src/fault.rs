@@ -57,6 +57,24 @@ pub enum Fault {
     CycleAfterOneRound,
     /// `signal`: a member of a cycle that waits for the rest goes on ticking.
     IdleMemberTicks,
+    /// `peer`: credit is not given back.
+    CreditNotReturned,
+    /// `peer`: credit is counted per link rather than per destination task.
+    CreditPerLink,
+    /// `peer`: what a dead worker had not confirmed is forgotten instead of failed.
+    HeldNotFailed,
+    /// `peer`: frames of an incarnation that is gone are taken.
+    OldIncarnationTaken,
+    /// `peer`: frames are not kept until they are confirmed.
+    ForgottenWhenSent,
+    /// `peer`: what a heartbeat says was sent is ignored.
+    TailForgotten,
+    /// `peer`: a confirmation counts for one frame too many.
+    SequenceOffByOne,
+    /// `peer`: a frame behind a gap is taken.
+    GapTaken,
+    /// `peer`: a frame that comes twice is taken twice.
+    DuplicateTaken,
 }
 
 impl Fault {
@@ -88,11 +106,20 @@ impl Fault {
         Fault::FlushOnce,
         Fault::CycleAfterOneRound,
         Fault::IdleMemberTicks,
+        Fault::CreditNotReturned,
+        Fault::CreditPerLink,
+        Fault::HeldNotFailed,
+        Fault::OldIncarnationTaken,
+        Fault::ForgottenWhenSent,
+        Fault::TailForgotten,
+        Fault::SequenceOffByOne,
+        Fault::GapTaken,
+        Fault::DuplicateTaken,
     ];
 }
 
 #[cfg(feature = "fault")]
-const FAULTS: usize = Fault::IdleMemberTicks as usize;
+const FAULTS: usize = Fault::DuplicateTaken as usize;
 
 #[cfg(feature = "fault")]
 static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);

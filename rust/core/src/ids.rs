@@ -22,6 +22,10 @@ pub struct StreamId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExecutorId(pub u32);
 
+/// A process that runs a part of the topology; dense over a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u32);
+
 /// How often the place of a task was filled anew; a message of an older incarnation is worth nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Incarnation(pub u32);
@@ -47,6 +51,20 @@ impl StreamId {
     #[inline]
     pub fn index(self) -> usize {
         self.0 as usize
+    }
+}
+
+impl WorkerId {
+    /// The position in a vector over workers.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
     }
 }
 
@@ -102,6 +120,16 @@ impl AttemptId {
     /// All 64 bits, for the wire and for logs.
     pub fn bits(self) -> u64 {
         self.0
+    }
+
+    /// The id with these bits, from the wire.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The number of the attempt within its ledger; higher means begun later.
+    pub fn sequence(self) -> u64 {
+        self.0 >> Self::SLOT_BITS
     }
 }
 

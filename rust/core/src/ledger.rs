@@ -40,13 +40,15 @@ pub enum Reason {
     Lost,
     /// The task that held it was replaced by a fresh instance.
     Restarted,
-    /// Its worker died.
+    /// A worker died that may have held it: costs no attempt.
     WorkerLost,
+    /// Its worker died with the tuple in hand.
+    Crashed,
 }
 
 impl Reason {
     /// All reasons, in the order of the report.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Error,
         Reason::Timeout,
         Reason::Rejected,
@@ -57,6 +59,7 @@ impl Reason {
         Reason::Lost,
         Reason::Restarted,
         Reason::WorkerLost,
+        Reason::Crashed,
     ];
 
     /// The word that users see.
@@ -72,6 +75,7 @@ impl Reason {
             Reason::Lost => "lost",
             Reason::Restarted => "restarted",
             Reason::WorkerLost => "worker lost",
+            Reason::Crashed => "crashed",
         }
     }
 }
@@ -92,6 +96,10 @@ pub struct Failure {
 /// A root's place in its ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot(u32);
+
+/// A moment in the life of a ledger, counted in attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
 
 /// What happened to a root since the owner last looked.
 #[derive(Debug)]
@@ -316,6 +324,29 @@ impl<R> Ledger<R> {
     pub fn retry_at(&mut self, slot: Slot, due_ns: u64) {
         self.entries[slot.0 as usize].state = State::Backoff;
         self.backoff.push(Reverse((due_ns, slot.0)));
+    }
+
+    /// As [`Ledger::retry_at`], and the attempt that failed does not count (ENGINE 2.4): a death replays bystanders.
+    pub fn retry_uncounted(&mut self, slot: Slot, due_ns: u64) {
+        self.entries[slot.0 as usize].number -= 1;
+        self.retry_at(slot, due_ns);
+    }
+
+    /// A mark between the attempts begun so far and those that begin later.
+    pub fn mark(&self) -> Mark {
+        Mark(self.sequence)
+    }
+
+    /// Fails the live attempts that were begun before `mark` was made. Returns how many.
+    pub fn fail_begun_before(&mut self, mark: Mark, failure: &Failure) -> usize {
+        let is_old = |e: &&mut Entry<R>| e.state == State::Live && e.attempt.sequence() <= mark.0;
+        let mut failed = 0;
+        for entry in self.entries.iter_mut().filter(is_old) {
+            entry.state = State::Failed;
+            failed += 1;
+            self.news.push(News::Failed { slot: Slot(entry.attempt.slot() as u32), failure: failure.clone() });
+        }
+        failed
     }
 
     /// When the next retry is due.

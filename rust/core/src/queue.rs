@@ -15,9 +15,11 @@
 use std::collections::VecDeque;
 
 use crate::fault::{Fault, planted};
+use crate::ids::RootRef;
 use crate::signal::Signal;
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 use crate::tuple::Envelope;
+use crate::wire::{End, Reader};
 
 /// Tuples per batch at most.
 pub const BATCH: usize = 64;
@@ -39,8 +41,21 @@ pub trait Wake: Clone {
 pub enum Entry<P> {
     /// Up to [`BATCH`] tuples of one or several producers.
     Batch(Vec<Envelope<P>>),
+    /// Tuples from another worker, not decoded yet.
+    Frame(Box<Frame>),
     /// A signal, behind all that its sender had pushed before.
     Signal(Signal),
+}
+
+/// Tuples from another worker, in the bytes in which they came. The consumer decodes them as it works.
+#[derive(Debug)]
+pub struct Frame {
+    /// Who sent it.
+    pub from: End,
+    /// The credit that it used up and that its sender gets back.
+    pub weight: u64,
+    /// The tuples.
+    pub reader: Reader,
 }
 
 /// What became of a push.
@@ -212,6 +227,27 @@ impl<P, W: Wake> Queue<P, W> {
         if batch.is_empty() { Push::Done } else { Push::Full }
     }
 
+    /// Puts tuples from another worker behind all that was pushed before. Never refused for want of room, because their sender
+    /// had credit for them; they count as tuples until they are released, but not as bytes, which the credit bounds.
+    ///
+    /// # Errors
+    /// The frame, if the queue is closed.
+    pub fn push_frame(&self, frame: Box<Frame>) -> Result<(), Box<Frame>> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(frame);
+        }
+        let was_empty = inner.entries.is_empty();
+        inner.items += frame.reader.left();
+        inner.entries.push_back(Entry::Frame(frame));
+        self.note_room(&inner);
+        drop(inner);
+        if was_empty {
+            self.consumer.wake();
+        }
+        Ok(())
+    }
+
     /// Puts a signal behind all that was pushed before. Never refused; a closed queue ignores it.
     pub fn signal(&self, signal: Signal) {
         let mut inner = lock(&self.inner);
@@ -335,11 +371,13 @@ impl<P, W: Wake> Queue<P, W> {
         lock(&self.inner).items
     }
 
-    /// Visits every tuple that waits, for the audit.
-    pub fn for_each(&self, mut visit: impl FnMut(&Envelope<P>)) {
+    /// Visits the roots of every tuple that waits, for the audit.
+    pub fn for_each_root(&self, mut visit: impl FnMut(&RootRef)) {
         for entry in &lock(&self.inner).entries {
-            if let Entry::Batch(batch) = entry {
-                batch.iter().for_each(&mut visit);
+            match entry {
+                Entry::Batch(batch) => batch.iter().flat_map(|e| e.head.roots.as_slice()).for_each(&mut visit),
+                Entry::Frame(frame) => frame.reader.for_each_root(&mut visit),
+                Entry::Signal(_) => {}
             }
         }
     }

@@ -25,6 +25,8 @@ pub enum Kind {
     Flush,
     /// Nothing will come from this task any more.
     End,
+    /// The task was replaced by a new incarnation: fresh input may come again, unless it has ended.
+    Anew,
 }
 
 /// A signal of one producer task.
@@ -71,6 +73,11 @@ impl Inputs {
             return;
         }
         channel.incarnation = signal.incarnation;
+        if signal.kind == Kind::Anew {
+            self.unflushed += usize::from(channel.flushed && !channel.ended);
+            channel.flushed = channel.ended;
+            return;
+        }
         if !channel.flushed {
             channel.flushed = true; // End implies flush.
             self.unflushed -= 1;

@@ -84,6 +84,7 @@ fn consume(queue: &Inbox, bell: &Bell, is_slow: bool) -> [Vec<u32>; 2] {
                 assert_eq!(signal.kind, Kind::End);
                 ended += 1;
             }
+            Some(Entry::Frame(_)) => unreachable!("nobody pushes one"),
             Some(Entry::Batch(batch)) => {
                 let n = batch.len();
                 for envelope in batch {
@@ -196,6 +197,7 @@ fn loop_lane() {
             match queue.pop() {
                 None => bell.wait(),
                 Some(Entry::Signal(_)) => ended += 1,
+                Some(Entry::Frame(_)) => unreachable!("nobody pushes one"),
                 Some(Entry::Batch(batch)) => {
                     let own = batch.iter().filter(|envelope| envelope.from == TaskId(0)).count();
                     came[0] += own;
@@ -227,7 +229,7 @@ fn close_while_producers_wait() {
             match queue.pop() {
                 None => bell.wait(),
                 Some(Entry::Batch(batch)) => came += batch.len() as u32,
-                Some(Entry::Signal(_)) => {}
+                Some(Entry::Signal(_) | Entry::Frame(_)) => {}
             }
         }
         for entry in queue.close() {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
-use rainband_core::deliver::{Anchors, Emission, Outbox};
+use rainband_core::deliver::{Anchors, Emission, Outbox, Values};
 use rainband_core::emit::{EdgeIds, InHand, join_heads};
 use rainband_core::ids::{AttemptId, EdgeId, Incarnation, RootRef, StreamId, TaskId};
 use rainband_core::ledger::{Failure, Ledger, News, Reason, Slot};
@@ -150,7 +150,7 @@ impl World {
         let plan = plan();
         let component = |task: usize| plan.task_component[task];
         Self {
-            outboxes: (0..TASKS).map(|task| Outbox::new(&plan, component(task))).collect(),
+            outboxes: (0..TASKS).map(|task| Outbox::new(&plan, component(task), |_| true)).collect(),
             edges: (0..TASKS).map(|task| EdgeIds::new(0x5eed << 32 | (task as u64) << 56)).collect(),
             ledgers: (0..TASKS).map(|_| Ledger::default()).collect(),
             plan,
@@ -260,7 +260,8 @@ impl World {
         let stream = StreamId(self.plan.task_component[from.index()].0);
         let emission = Emission { payload: Token::new(()), head, stream, from, bytes: 1 };
         let outbox = &mut self.outboxes[from.index()];
-        let (unused, _) = outbox.send(emission, targets, anchors, &mut self.edges[from.index()], Token::share);
+        let (unused, _) =
+            outbox.send(emission, targets, anchors, &mut self.edges[from.index()], Values::default(), Token::share);
         unused.into_iter().for_each(Token::retire);
         let first = self.flying.len();
         for task in SPOUTS..SPOUTS + BOLTS {

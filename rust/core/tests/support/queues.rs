@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof};
-use rainband_core::ids::{Incarnation, StreamId, TaskId};
+use rainband_core::ids::{AttemptId, Incarnation, RootRef, StreamId, TaskId};
 use rainband_core::queue::{BATCH, Entry, Push, Queue, Wake};
 use rainband_core::signal::{Kind, Signal};
-use rainband_core::tuple::{Envelope, Head};
+use rainband_core::tuple::{Envelope, Head, Roots};
 
 use super::check::{Effort, ensure, for_all};
 use super::payload::{Census, Token};
@@ -124,7 +124,7 @@ impl World {
         let is_full = items >= self.capacity || self.bytes(false) >= self.byte_capacity;
         ensure(self.is_closed || self.queue.is_full() == is_full, || format!("is_full is not {is_full}"))?;
         let mut visited = 0;
-        self.queue.for_each(|_| visited += 1);
+        self.queue.for_each_root(|_| visited += 1);
         let tuples = self.waiting.iter().filter(|item| matches!(item, Item::Tuple { .. })).count();
         ensure(visited == tuples, || format!("{visited} tuples visited of {tuples}"))
     }
@@ -147,10 +147,11 @@ impl World {
     }
 
     fn batch(sizes: &[u8]) -> Vec<Envelope<Token<()>>> {
+        let root = RootRef { task: TaskId(0), incarnation: Incarnation(0), attempt: AttemptId::new(1, 0) };
         let envelope = |bytes: &u8| Envelope {
             payload: Token::new(()),
             edge: None,
-            head: Head::default(),
+            head: Head { roots: Roots::One(root), ..Head::default() },
             stream: StreamId(0),
             from: TaskId(0),
             bytes: u32::from(*bytes),
@@ -234,6 +235,7 @@ impl World {
     /// The front of the naive queue must be what `entry` holds; tuples of it are in work from now on.
     fn took(&mut self, entry: Entry<Token<()>>) -> Result<(), String> {
         match entry {
+            Entry::Frame(frame) => Err(format!("a frame from {:?}", frame.from)),
             Entry::Signal(signal) => {
                 let front = self.waiting.pop_front();
                 ensure(front == Some(Item::Signal(signal.from)), || format!("{signal:?} instead of {front:?}"))

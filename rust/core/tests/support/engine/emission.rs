@@ -1,6 +1,6 @@
 //! Emissions of the model: routed, split into deliveries, and entered into the truth about their roots.
 
-use rainband_core::deliver::{Anchors, Emission};
+use rainband_core::deliver::{Anchors, Emission, Values};
 use rainband_core::emit::{InHand, join_heads};
 use rainband_core::ids::{ComponentId, EdgeId, Incarnation, RootRef, StreamId, TaskId};
 use rainband_core::ledger::{Reason, Slot};
@@ -196,7 +196,8 @@ impl World {
         let bytes = self.rng.between(1, 5) as u32;
         let emission = Emission { payload, head, stream, from, bytes };
         let owner = &mut self.tasks[from.index()];
-        let (unused, wants_flush) = owner.outbox.send(emission, targets, anchors, &mut owner.edges, Token::share);
+        let (unused, wants_flush) =
+            owner.outbox.send(emission, targets, anchors, &mut owner.edges, Values::default(), Token::share);
         owner.wants_flush |= wants_flush;
         if let Some(token) = unused {
             token.retire();

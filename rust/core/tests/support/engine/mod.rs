@@ -21,10 +21,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use proptest::prelude::any;
-use rainband_core::deliver::Stopped;
+use rainband_core::deliver::{Packed, Stopped, Targets};
 use rainband_core::ids::TaskId;
-use rainband_core::queue::{Entry, Queue, Wake};
+use rainband_core::queue::{Entry, Push, Queue, Wake};
 use rainband_core::signal::Signal;
+use rainband_core::tuple::Envelope;
 
 use self::ending::Count;
 use self::task::{Bell, Body, Task};
@@ -203,7 +204,7 @@ impl World {
         for _ in 0..100 {
             let queues = &self.queues;
             let outbox = &mut self.tasks[task.index()].outbox;
-            match outbox.flush(self.topology.loop_bytes, |target| &queues[target.index()]) {
+            match outbox.flush(self.topology.loop_bytes, &Here(queues)) {
                 Ok(()) => return Ok(true),
                 Err(Stopped::Full(target)) => {
                     if queues[target.index()].wait_for_room(&self.executors[executor].bell) {
@@ -251,5 +252,22 @@ impl World {
             _ = writeln!(text, "task {} {state:?} {}", task.id, task.describe());
         }
         text
+    }
+}
+
+/// Hands over to the queues of the one worker there is.
+struct Here<'a, P>(&'a [Queue<P, Bell>]);
+
+impl<P> Targets<P> for Here<'_, P> {
+    fn push(&self, task: TaskId, batch: &mut Vec<Envelope<P>>) -> Push {
+        self.0[task.index()].push(batch)
+    }
+
+    fn push_loop(&self, task: TaskId, batch: &mut Vec<Envelope<P>>, limit: u64) -> Push {
+        self.0[task.index()].push_loop(batch, limit)
+    }
+
+    fn push_packed(&self, _task: TaskId, _packed: &mut Packed) -> Push {
+        Push::Closed
     }
 }

@@ -131,7 +131,7 @@ impl Task {
             is_spout,
             character,
             router: Router::new(plan, component, run_key ^ u64::from(id.0)),
-            outbox: Outbox::new(plan, component),
+            outbox: Outbox::new(plan, component, |_| true),
             edges: EdgeIds::new(Rng::new(run_key.wrapping_add(u64::from(id.0))).bits()),
             ledger: Ledger::default(),
             frontier: Frontier::default(),

@@ -49,6 +49,7 @@ impl World {
                 self.tasks[task.index()].end.receive(signal);
                 self.ring_cycle(task);
             }
+            Some(Entry::Frame(frame)) => return Err(format!("a frame from {:?}", frame.from)),
             Some(Entry::Batch(batch)) => {
                 ensure(!batch.is_empty(), || "an empty batch".into())?;
                 self.tasks[task.index()].batch = batch.into();
