@@ -230,9 +230,7 @@ impl<W: Wake, I: Wake> Links<W, I> {
         }
         let lost = if planted(Fault::HeldNotFailed) { Lost::default() } else { state.lost() };
         state.replace(incarnation);
-        for (task, _) in self.placement.iter().enumerate().filter(|(_, of)| **of == worker) {
-            self.has_room[task].store(false, Ordering::Relaxed);
-        }
+        self.note_room(worker, false);
         drop(state);
         self.io.wake();
         lost
@@ -321,7 +319,7 @@ impl<W: Wake, I: Wake> Links<W, I> {
                     return Err(Refused::NoHello);
                 }
                 if state.heartbeat(beat, now_ns) {
-                    self.wake_waiting(&mut state);
+                    self.came_up(header.from.worker, &mut state);
                 }
             }
             wire::Kind::Sections => {
@@ -340,12 +338,19 @@ impl<W: Wake, I: Wake> Links<W, I> {
         Ok((header.from, Vec::new()))
     }
 
-    /// The link came up: whoever waits for credit has some now.
-    fn wake_waiting(&self, state: &mut State<W>) {
+    /// The link came up: all its lanes are open, and whoever waits for credit has some now.
+    fn came_up(&self, worker: WorkerId, state: &mut State<W>) {
+        self.note_room(worker, true); // Else shuffle passes over them, and they never get the push that would open them.
         for waker in state.take_waiting() {
             waker.wake();
         }
         self.io.wake();
+    }
+
+    fn note_room(&self, worker: WorkerId, has_room: bool) {
+        for (task, _) in self.placement.iter().enumerate().filter(|(_, of)| **of == worker) {
+            self.has_room[task].store(has_room, Ordering::Relaxed);
+        }
     }
 
     fn apply(&self, from: End, section: Section, inbox: &mut impl Inbox) {
