@@ -271,9 +271,9 @@ impl<W: Wake> State<W> {
             return None;
         }
         if let Some(again) = self.again {
+            let again = again.max(self.confirmed + 1); // Some may have been confirmed since they were asked for.
             self.again = (again < self.sent).then_some(again + 1);
-            let at = again.checked_sub(self.confirmed + 1);
-            if let Some(parts) = at.and_then(|at| self.kept.get(at as usize)) {
+            if let Some(parts) = self.kept.get((again - self.confirmed - 1) as usize) {
                 return Some(Transmit { parts: parts.clone(), is_again: true });
             }
         }
