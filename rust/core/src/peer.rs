@@ -173,11 +173,21 @@ impl<W: Wake, I: Wake> Links<W, I> {
     pub fn ack(&self, acks: &[(RootRef, u64)]) {
         let Some((first, _)) = acks.first() else { return };
         let mut state = lock(self.peer(self.worker_of(first.task)));
-        if state.to != Some(first.incarnation) {
-            self.stats.late.fetch_add(acks.len() as u64, Ordering::Relaxed);
+        let is_live = |(root, _): &&(RootRef, u64)| state.to == Some(root.incarnation);
+        let live = acks.iter().filter(is_live).count();
+        if live < acks.len() {
+            self.stats.late.fetch_add((acks.len() - live) as u64, Ordering::Relaxed);
+        }
+        if live == 0 {
             return;
         }
-        wire::put_acks(&mut state.control, acks);
+        if live == acks.len() {
+            wire::put_acks(&mut state.control, acks);
+        } else {
+            // A section speaks of one incarnation: those of a dead one would count for its successor's roots.
+            let acks: Vec<_> = acks.iter().filter(is_live).copied().collect();
+            wire::put_acks(&mut state.control, &acks);
+        }
         drop(state);
         self.io.wake();
     }
