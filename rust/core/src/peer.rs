@@ -232,10 +232,12 @@ impl<W: Wake, I: Wake> Links<W, I> {
     // -- membership ----------------------------------------------------------------------------------------------------
 
     /// From now on `worker` is the process `incarnation`, or nobody. Of a worker that was replaced, gives back the roots of what
-    /// it had not confirmed; nothing more is sent to that incarnation nor taken from it.
+    /// it had not confirmed; nothing more is sent to that incarnation nor taken from it. An incarnation that was replaced does
+    /// not come back: its numbers of frames would begin again at one end only.
     pub fn install(&self, worker: WorkerId, incarnation: Option<Incarnation>) -> Lost {
         let mut state = lock(self.peer(worker));
-        if state.to == incarnation || worker == self.me.worker {
+        let is_over = incarnation.is_some_and(|incarnation| state.newest >= Some(incarnation));
+        if state.to == incarnation || is_over || worker == self.me.worker {
             return Lost::default();
         }
         let lost = if planted(Fault::HeldNotFailed) { Lost::default() } else { state.lost() };

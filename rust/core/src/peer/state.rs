@@ -71,6 +71,8 @@ pub(super) struct Transmit {
 pub(super) struct State<W> {
     /// The process at the other end; `None` if there is none.
     pub to: Option<Incarnation>,
+    /// The newest process that there was.
+    pub newest: Option<Incarnation>,
     /// Its hello came.
     pub heard: bool,
     /// It has heard ours, too.
@@ -105,6 +107,7 @@ impl<W> Default for State<W> {
     fn default() -> Self {
         Self {
             to: None,
+            newest: None,
             heard: false,
             is_up: false,
             control: Vec::new(),
@@ -243,7 +246,7 @@ impl<W: Wake> State<W> {
     /// Starts anew with another process at the other end. Those who wait for credit wait on.
     pub fn replace(&mut self, to: Option<Incarnation>) {
         let lanes = std::mem::take(&mut self.lanes);
-        *self = Self { to, ..Self::default() };
+        *self = Self { to, newest: self.newest.max(to), ..Self::default() };
         for (task, lane) in lanes {
             self.lanes.insert(task, Lane { waiting: lane.waiting, ..Lane::default() });
         }
