@@ -4,6 +4,7 @@
 //! failure comes again. `RAINBAND_CASES=20` multiplies the number of cases by 20.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod bell;
 pub mod check;
 pub mod edges;
 pub mod engine;
@@ -11,6 +12,7 @@ pub mod frontier;
 pub mod key_model;
 pub mod keys;
 pub mod lineage;
+pub mod links;
 pub mod payload;
 pub mod plans;
 pub mod queues;
@@ -20,6 +22,7 @@ pub mod shares;
 pub mod signals;
 pub mod topology;
 pub mod vectors;
+pub mod wires;
 
 use check::Effort;
 
@@ -47,5 +50,20 @@ pub const PROPERTIES: &[Property] = &[
     ("a cycle is over when nothing moves", signals::cycle_count_is_right),
     ("the queue is a naive queue", queues::follows_the_model),
     ("the ledger is a naive ledger", lineage::follows_the_model),
+    ("frames match the published bytes", wires::golden::match_the_files),
+    ("published bytes are understood", wires::golden::files_are_understood),
+    ("frames come back as they were", wires::round_trip),
+    ("heartbeats come back as they were", wires::beats_round_trip),
+    ("two workers shake hands", links::scenes::shake_hands),
+    ("strangers are refused", links::scenes::strangers_are_refused),
+    ("one accident on a link", links::scenes::one_accident),
+    ("a lost tail shows", links::scenes::lost_tail),
+    ("credit is per task", links::scenes::credit_is_per_task),
+    ("lanes and their order", links::scenes::lanes_and_their_order),
+    ("a worker is replaced", links::scenes::replacement),
+    ("an idle link is quiet", links::scenes::idle_link),
+    ("a dead link is patient", links::scenes::patience),
+    ("large values travel beside", links::scenes::large_values),
+    ("links lose nothing in a storm", links::storms::nothing_is_lost),
     ("every topology ends", engine::every_topology_ends),
 ];
