@@ -75,6 +75,10 @@ pub enum Fault {
     GapTaken,
     /// `peer`: a frame that comes twice is taken twice.
     DuplicateTaken,
+    /// `peer`: the last of several acks is not sent.
+    AckSkipped,
+    /// `peer`: acks for a successor that is not installed yet are dropped.
+    EarlyDropped,
 }
 
 impl Fault {
@@ -115,11 +119,13 @@ impl Fault {
         Fault::SequenceOffByOne,
         Fault::GapTaken,
         Fault::DuplicateTaken,
+        Fault::AckSkipped,
+        Fault::EarlyDropped,
     ];
 }
 
 #[cfg(feature = "fault")]
-const FAULTS: usize = Fault::DuplicateTaken as usize;
+const FAULTS: usize = Fault::EarlyDropped as usize;
 
 #[cfg(feature = "fault")]
 static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);

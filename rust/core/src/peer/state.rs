@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::deliver::Packed;
 use crate::fault::{Fault, planted};
 use crate::ids::{Incarnation, RootRef, TaskId};
+use crate::ledger::Failure;
 use crate::queue::Wake;
 use crate::wire::{self, HEADER_BYTES, Header, Heartbeat, Kind, Reader, Section};
 
@@ -58,6 +59,13 @@ struct Taken {
     told: u64,
 }
 
+/// What is said about a root.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    Ack(u64),
+    Fail(Failure),
+}
+
 /// A message, and whether it was sent before.
 #[derive(Debug)]
 pub(super) struct Transmit {
@@ -79,6 +87,8 @@ pub(super) struct State<W> {
     pub is_up: bool,
     /// Acks, fails and credit for the next frame.
     pub control: Vec<u8>,
+    /// Acks and fails for a successor that this worker has not installed yet.
+    early: Vec<(RootRef, Said)>,
     open: Body,
     closed: VecDeque<Body>,
     /// Sent and not confirmed; the first has the number `confirmed + 1`.
@@ -111,6 +121,7 @@ impl<W> Default for State<W> {
             heard: false,
             is_up: false,
             control: Vec::new(),
+            early: Vec::new(),
             open: Body::default(),
             closed: VecDeque::new(),
             kept: VecDeque::new(),
@@ -245,15 +256,42 @@ impl<W: Wake> State<W> {
 
     /// Starts anew with another process at the other end. Those who wait for credit wait on.
     pub fn replace(&mut self, to: Option<Incarnation>) {
-        let lanes = std::mem::take(&mut self.lanes);
+        let (lanes, early) = (std::mem::take(&mut self.lanes), std::mem::take(&mut self.early));
         *self = Self { to, newest: self.newest.max(to), ..Self::default() };
+        for (root, said) in early {
+            self.say(root, said);
+        }
         for (task, lane) in lanes {
             self.lanes.insert(task, Lane { waiting: lane.waiting, ..Lane::default() });
         }
     }
 
+    /// Says it in the next frame, or later if the root's incarnation is one to come. `false` if it is gone.
+    pub fn say(&mut self, root: RootRef, said: Said) -> bool {
+        if self.to == Some(root.incarnation) {
+            match &said {
+                Said::Ack(xor) => wire::put_acks(&mut self.control, &[(root, *xor)]),
+                Said::Fail(failure) => wire::put_fail(&mut self.control, &root, failure),
+            }
+            return true;
+        }
+        let is_early = Some(root.incarnation) > self.newest && !planted(Fault::EarlyDropped);
+        if is_early {
+            self.early.push((root, said));
+        }
+        is_early
+    }
+
     pub fn is_settled(&self) -> bool {
         self.kept.is_empty() && !self.has_output()
+    }
+
+    /// Bytes that wait to be sent or confirmed.
+    pub fn backlog(&self) -> usize {
+        let parts = |parts: &Vec<Bytes>| parts.iter().map(Bytes::len).sum::<usize>();
+        let body = |body: &Body| body.bytes.len() + body.blobs.iter().map(Bytes::len).sum::<usize>();
+        let bodies = self.closed.iter().chain([&self.open]).map(body).sum::<usize>();
+        self.kept.iter().map(parts).sum::<usize>() + bodies + self.control.len()
     }
 
     fn has_output(&self) -> bool {

@@ -267,8 +267,9 @@ pub fn replacement(_: Effort) -> Result<(), String> {
     }
     let bell = Bell::default();
     ensure(net.stations[0].links.wait_for_room(TaskId(1), &bell), || "room at nobody".into())?;
-    // One call with acks for both incarnations: only those of the living count.
-    net.stations[0].links.ack(&[(root(1, 0, 1), 1), (root(1, 1, 1), 2), (root(1, 0, 2), 3)]);
+    // One call with acks for several incarnations: only those of the living count, and those of the next wait.
+    net.stations[0].links.ack(&[(root(1, 0, 1), 1), (root(1, 1, 1), 2), (root(1, 2, 2), 3)]);
+    net.stations[0].links.fail(&root(1, 2, 9), &failure());
     net.settle(200 * MILLISECOND);
     ensure(bell.has_rung(), || "the successor is there and a producer waits on".into())?;
     ensure(push(&net, 0, 1, &[7]), || "the successor's lane refuses".into())?;
@@ -277,7 +278,13 @@ pub fn replacement(_: Effort) -> Result<(), String> {
     expected.extend(tuples(1, [7]));
     let got = net.take_events(1);
     ensure(got == expected, || format!("the successor got {got:?}"))?;
-    ensure(net.take_events(0).is_empty(), || "something of the dead came".into())
+    ensure(net.take_events(0).is_empty(), || "something of the dead came".into())?;
+    net.restart(1);
+    ensure(net.stations[0].links.install(WorkerId(1), Some(Incarnation(2))).roots.is_empty(), || "7 is lost".into())?;
+    net.settle(200 * MILLISECOND);
+    let expected = [Event::Ack(root(1, 2, 2), 3), Event::Fail(root(1, 2, 9), failure())];
+    let got = net.take_events(1);
+    ensure(got == expected, || format!("the second successor got {got:?}"))
 }
 
 /// An idle link says about one thing a second; its timers are never due again at once.
