@@ -21,8 +21,9 @@ LOOM_TARGET := target/loom
 TESTED := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
 
-# How many times its usual cases `make fuzz` runs.
+# How many times its usual cases `make fuzz` runs, and how many seeds `make simulate`.
 CASES ?= 200
+SEEDS ?= 10000
 
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
@@ -30,7 +31,7 @@ CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
 PACKAGE_DATA := $(shell find python -type f -not -name '*.py' -not -name '*.pyc' -not -name '*.so')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check-rust test-core test-faults fuzz test-loom check-python test-python test-install bench wheel docs clean
+.PHONY: help demo test check-rust test-core test-faults simulate fuzz test-loom check-python test-python test-install bench wheel docs clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -52,6 +53,9 @@ test-core: ## Unit, property and documentation tests of the core
 
 test-faults: ## Faults planted in the core: each must be found
 	$(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet --features fault --test faults
+
+simulate: ## Several workers under faults and deaths, SEEDS=10000 runs; RAINBAND_SEED=… shows one
+	RAINBAND_SEEDS=$(SEEDS) $(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet --test simulate -- --nocapture
 
 fuzz: ## 10 million damaged frames for the decoder (CASES=200 times 50,000)
 	RAINBAND_CASES=$(CASES) $(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet --test decoder -- --nocapture

@@ -3,7 +3,9 @@
 mod support;
 
 use support::check::Effort;
-use support::{edges, engine, frontier, keys, lineage, links, plans, queues, routes, shares, signals, vectors, wires};
+use support::{
+    cluster, edges, engine, frontier, keys, lineage, links, plans, queues, routes, shares, signals, vectors, wires,
+};
 
 fn check(property: fn(Effort) -> Result<(), String>) {
     if let Err(error) = property(Effort::from_env()) {
@@ -179,6 +181,16 @@ fn links_large_values() {
 #[test]
 fn links_nothing_is_lost() {
     check(links::storms::nothing_is_lost);
+}
+
+#[test]
+fn cluster_survives() {
+    check(cluster::survives);
+}
+
+#[test]
+fn cluster_is_repeatable() {
+    check(cluster::is_repeatable);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 pub mod bell;
 pub mod check;
+pub mod cluster;
 pub mod edges;
 pub mod engine;
 pub mod frontier;
@@ -65,5 +66,7 @@ pub const PROPERTIES: &[Property] = &[
     ("a dead link is patient", links::scenes::patience),
     ("large values travel beside", links::scenes::large_values),
     ("links lose nothing in a storm", links::storms::nothing_is_lost),
+    ("a cluster survives", cluster::survives),
+    ("a cluster repeats itself", cluster::is_repeatable),
     ("every topology ends", engine::every_topology_ends),
 ];
