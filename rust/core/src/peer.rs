@@ -327,7 +327,12 @@ impl<W: Wake, I: Wake> Links<W, I> {
                     return Err(Refused::NoHello);
                 }
                 if state.heartbeat(beat, now_ns) {
-                    self.came_up(header.from.worker, &mut state);
+                    // Else shuffle passes over its lanes, and they never get the push that would open them.
+                    self.note_room(header.from.worker, true);
+                    let waiting = state.take_waiting();
+                    drop(state);
+                    waiting.iter().for_each(Wake::wake);
+                    self.io.wake();
                 }
             }
             wire::Kind::Sections => {
@@ -344,15 +349,6 @@ impl<W: Wake, I: Wake> Links<W, I> {
             }
         }
         Ok((header.from, Vec::new()))
-    }
-
-    /// The link came up: all its lanes are open, and whoever waits for credit has some now.
-    fn came_up(&self, worker: WorkerId, state: &mut State<W>) {
-        self.note_room(worker, true); // Else shuffle passes over them, and they never get the push that would open them.
-        for waker in state.take_waiting() {
-            waker.wake();
-        }
-        self.io.wake();
     }
 
     fn note_room(&self, worker: WorkerId, has_room: bool) {

@@ -389,8 +389,7 @@ impl<W: Wake> State<W> {
         }
     }
 
-    /// Whether a frame of sections is the next one; then it counts as received. One of them also says that the other end has
-    /// heard us.
+    /// Whether a frame of sections is the next one; then it counts as received.
     pub fn is_next(&mut self, sequence: u64, parts: &[Bytes], now_ns: u64) -> bool {
         if sequence > self.received + 1 {
             self.wants_again = true;
