@@ -341,6 +341,9 @@ impl<W: Wake, I: Wake> Links<W, I> {
                 }
                 // Malformed is nothing that a second copy would mend, but neither is it a reason to believe the rest.
                 let sections = wire::sections(parts, body).map_err(Refused::Damaged)?;
+                if !sections.iter().all(|section| self.is_right(header.from.worker, section)) {
+                    return Err(Refused::Damaged(WireError::Malformed));
+                }
                 if state.is_next(header.sequence, parts, now_ns) {
                     self.stats.received.fetch_add(1, Ordering::Relaxed);
                     return Ok((header.from, sections));
@@ -349,6 +352,17 @@ impl<W: Wake, I: Wake> Links<W, I> {
             }
         }
         Ok((header.from, Vec::new()))
+    }
+
+    /// Whether a section from `sender` speaks of a task of this worker, or credit of one of the sender's: an [`Inbox`] need not ask.
+    fn is_right(&self, sender: WorkerId, section: &Section) -> bool {
+        let (task, worker) = match section {
+            Section::Tuples(to, _) | Section::Signal(to, _) => (to, self.me.worker),
+            Section::Acks(owner, ..) => (owner, self.me.worker),
+            Section::Fail(root, _) => (&root.task, self.me.worker),
+            Section::Credit(task, _) => (task, sender),
+        };
+        self.placement.get(task.index()) == Some(&worker)
     }
 
     fn note_room(&self, worker: WorkerId, has_room: bool) {

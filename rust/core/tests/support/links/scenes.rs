@@ -95,6 +95,17 @@ pub fn strangers_are_refused(_: Effort) -> Result<(), String> {
         let got = station.links.receive(&[bytes.into()], 1, &mut station.inbox);
         ensure(got == Err(expected), || format!("{got:?}, expected {expected:?} of {header:?}"))?;
     }
+    for wrong in [0, 2, 4] {
+        let mut bytes = wire::new_body();
+        wire::put_tuples(&mut bytes, TaskId(1), 1, &packed(0, &[1]).bytes, 0);
+        wire::put_credit(&mut bytes, TaskId(0), 1);
+        wire::put_tuples(&mut bytes, TaskId(wrong), 1, &packed(0, &[1]).bytes, 0);
+        wire::seal(&mut bytes, &header, &[]);
+        let station = &mut net.stations[1];
+        let got = station.links.receive(&[bytes.into()], 1, &mut station.inbox);
+        let is_refused = got == Err(Refused::Damaged(wire::WireError::Malformed));
+        ensure(is_refused, || format!("{got:?} of tuples for task {wrong}"))?;
+    }
     let mut fresh = pair(WINDOW);
     let got = fresh.deliver(&letter);
     ensure(got == Err(Refused::NoHello), || format!("{got:?} before hello"))?;
