@@ -24,13 +24,17 @@ TESTED := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 # The link finds libzmq where pyzmq has it; its tests have no Python to ask.
 WITH_LIBZMQ = RAINBAND_LIBZMQ=$$($(BIN)/python scripts/find-libzmq)
 
+# How many times its usual cases `make fuzz` runs, and how many seeds `make simulate`.
+CASES ?= 200
+SEEDS ?= 10000
+
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
 # Modules are packed whatever they are called; what else lies beside them might be forgotten.
 PACKAGE_DATA := $(shell find python -type f -not -name '*.py' -not -name '*.pyc' -not -name '*.so')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check-rust test-core test-faults test-loom test-link figures-link check-python test-python test-install bench wheel docs clean
+.PHONY: help demo test check-rust test-core test-faults simulate fuzz test-loom test-link figures-link check-python test-python test-install bench wheel docs clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -52,6 +56,12 @@ test-core: ## Unit, property and documentation tests of the core
 
 test-faults: ## Faults planted in the core: each must be found
 	$(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet --features fault --test faults
+
+simulate: ## Several workers under faults and deaths, SEEDS=10000 runs; RAINBAND_SEED=… shows one
+	RAINBAND_SEEDS=$(SEEDS) $(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet --test simulate -- --nocapture
+
+fuzz: ## 10 million damaged frames for the decoder (CASES=200 times 50,000)
+	RAINBAND_CASES=$(CASES) $(TESTED) $(CARGO) test --locked --release --package rainband-core --quiet --test decoder -- --nocapture
 
 test-loom: ## The queue under every order of its threads
 	$(TESTED) RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --package rainband-core --quiet --target-dir $(LOOM_TARGET) --test loom_queue

@@ -1,5 +1,6 @@
 //! Planted one-line faults, for the tests that must catch them. Test only: without the feature `fault` [`planted`] is a
-//! constant `false` and the compiler removes every trace.
+//! constant `false` and the compiler removes every trace. Those of the door and the supervisor are planted in the tests' model
+//! of them.
 
 /// A fault that a property test must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,24 @@ pub enum Fault {
     GapTaken,
     /// `peer`: a frame that comes twice is taken twice.
     DuplicateTaken,
+    /// `peer`: the last of several acks is not sent.
+    AckSkipped,
+    /// `peer`: acks for a successor that is not installed yet are dropped.
+    EarlyDropped,
+    /// Door: an async bolt acks when it takes a tuple rather than when its call returns.
+    AckedBeforeWork,
+    /// Door: the owner of roots takes acks for an earlier incarnation of itself.
+    IncarnationIgnored,
+    /// Door: a position is stored when its record is emitted.
+    StoredTooFar,
+    /// Door: a successor is not told again who has ended.
+    EndNotRepeated,
+    /// Door: end-of-stream is sent before the end is registered.
+    EndUnregistered,
+    /// Door: the members of a cycle are registered as over one by one.
+    CycleEndsApart,
+    /// Door: nothing is replayed after a death.
+    ReplayForgotten,
 }
 
 impl Fault {
@@ -115,11 +134,20 @@ impl Fault {
         Fault::SequenceOffByOne,
         Fault::GapTaken,
         Fault::DuplicateTaken,
+        Fault::AckSkipped,
+        Fault::EarlyDropped,
+        Fault::AckedBeforeWork,
+        Fault::IncarnationIgnored,
+        Fault::StoredTooFar,
+        Fault::EndNotRepeated,
+        Fault::EndUnregistered,
+        Fault::CycleEndsApart,
+        Fault::ReplayForgotten,
     ];
 }
 
 #[cfg(feature = "fault")]
-const FAULTS: usize = Fault::DuplicateTaken as usize;
+const FAULTS: usize = Fault::ReplayForgotten as usize;
 
 #[cfg(feature = "fault")]
 static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);

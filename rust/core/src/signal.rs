@@ -8,7 +8,9 @@
 //! holds nothing runs `finish()` once, waits until the roots it emitted itself are resolved, and sends its own end-of-stream.
 //!
 //! A cycle ends as one: all its outside inputs have ended, and [`CycleCount`] saw the same numbers of envelopes sent and done,
-//! equal to each other, in two rounds with every member idle.
+//! equal to each other, in two rounds with every member idle. Its members' ends are registered with the supervisor together,
+//! when the last of them is over: a successor that took over one member as ended and another not would let the other tick and
+//! flush into the one that is gone.
 //!
 //! Example, a → b: a calls `end()` and sends flush, b runs `flush()`, b's acks resolve a's roots, a sends end, b runs `finish()`
 //! and ends.

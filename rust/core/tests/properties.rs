@@ -3,7 +3,9 @@
 mod support;
 
 use support::check::Effort;
-use support::{edges, engine, frontier, keys, lineage, plans, queues, routes, shares, signals, vectors};
+use support::{
+    cluster, edges, engine, frontier, keys, lineage, links, plans, queues, routes, shares, signals, vectors, wires,
+};
 
 fn check(property: fn(Effort) -> Result<(), String>) {
     if let Err(error) = property(Effort::from_env()) {
@@ -104,6 +106,91 @@ fn queues_follows_the_model() {
 #[test]
 fn lineage_follows_the_model() {
     check(lineage::follows_the_model);
+}
+
+#[test]
+fn wires_match_the_files() {
+    check(wires::golden::match_the_files);
+}
+
+#[test]
+fn wires_files_are_understood() {
+    check(wires::golden::files_are_understood);
+}
+
+#[test]
+fn wires_round_trip() {
+    check(wires::round_trip);
+}
+
+#[test]
+fn wires_beats_round_trip() {
+    check(wires::beats_round_trip);
+}
+
+#[test]
+fn links_shake_hands() {
+    check(links::scenes::shake_hands);
+}
+
+#[test]
+fn links_strangers_are_refused() {
+    check(links::scenes::strangers_are_refused);
+}
+
+#[test]
+fn links_one_accident() {
+    check(links::scenes::one_accident);
+}
+
+#[test]
+fn links_lost_tail() {
+    check(links::scenes::lost_tail);
+}
+
+#[test]
+fn links_credit_is_per_task() {
+    check(links::scenes::credit_is_per_task);
+}
+
+#[test]
+fn links_lanes_and_their_order() {
+    check(links::scenes::lanes_and_their_order);
+}
+
+#[test]
+fn links_replacement() {
+    check(links::scenes::replacement);
+}
+
+#[test]
+fn links_idle_link() {
+    check(links::scenes::idle_link);
+}
+
+#[test]
+fn links_patience() {
+    check(links::scenes::patience);
+}
+
+#[test]
+fn links_large_values() {
+    check(links::scenes::large_values);
+}
+
+#[test]
+fn links_nothing_is_lost() {
+    check(links::storms::nothing_is_lost);
+}
+
+#[test]
+fn cluster_survives() {
+    check(cluster::survives);
+}
+
+#[test]
+fn cluster_is_repeatable() {
+    check(cluster::is_repeatable);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::deliver::Packed;
 use crate::fault::{Fault, planted};
 use crate::ids::{Incarnation, RootRef, TaskId};
+use crate::ledger::Failure;
 use crate::queue::Wake;
 use crate::wire::{self, HEADER_BYTES, Header, Heartbeat, Kind, Reader, Section};
 
@@ -58,6 +59,13 @@ struct Taken {
     told: u64,
 }
 
+/// What is said about a root.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    Ack(u64),
+    Fail(Failure),
+}
+
 /// A message, and whether it was sent before.
 #[derive(Debug)]
 pub(super) struct Transmit {
@@ -71,12 +79,16 @@ pub(super) struct Transmit {
 pub(super) struct State<W> {
     /// The process at the other end; `None` if there is none.
     pub to: Option<Incarnation>,
+    /// The newest process that there was.
+    pub newest: Option<Incarnation>,
     /// Its hello came.
     pub heard: bool,
     /// It has heard ours, too.
     pub is_up: bool,
     /// Acks, fails and credit for the next frame.
     pub control: Vec<u8>,
+    /// Acks and fails for a successor that this worker has not installed yet.
+    early: Vec<(RootRef, Said)>,
     open: Body,
     closed: VecDeque<Body>,
     /// Sent and not confirmed; the first has the number `confirmed + 1`.
@@ -105,9 +117,11 @@ impl<W> Default for State<W> {
     fn default() -> Self {
         Self {
             to: None,
+            newest: None,
             heard: false,
             is_up: false,
             control: Vec::new(),
+            early: Vec::new(),
             open: Body::default(),
             closed: VecDeque::new(),
             kept: VecDeque::new(),
@@ -242,15 +256,42 @@ impl<W: Wake> State<W> {
 
     /// Starts anew with another process at the other end. Those who wait for credit wait on.
     pub fn replace(&mut self, to: Option<Incarnation>) {
-        let lanes = std::mem::take(&mut self.lanes);
-        *self = Self { to, ..Self::default() };
+        let (lanes, early) = (std::mem::take(&mut self.lanes), std::mem::take(&mut self.early));
+        *self = Self { to, newest: self.newest.max(to), ..Self::default() };
+        for (root, said) in early {
+            self.say(root, said);
+        }
         for (task, lane) in lanes {
             self.lanes.insert(task, Lane { waiting: lane.waiting, ..Lane::default() });
         }
     }
 
+    /// Says it in the next frame, or later if the root's incarnation is one to come. `false` if it is gone.
+    pub fn say(&mut self, root: RootRef, said: Said) -> bool {
+        if self.to == Some(root.incarnation) {
+            match &said {
+                Said::Ack(xor) => wire::put_acks(&mut self.control, &[(root, *xor)]),
+                Said::Fail(failure) => wire::put_fail(&mut self.control, &root, failure),
+            }
+            return true;
+        }
+        let is_early = Some(root.incarnation) > self.newest && !planted(Fault::EarlyDropped);
+        if is_early {
+            self.early.push((root, said));
+        }
+        is_early
+    }
+
     pub fn is_settled(&self) -> bool {
         self.kept.is_empty() && !self.has_output()
+    }
+
+    /// Bytes that wait to be sent or confirmed.
+    pub fn backlog(&self) -> usize {
+        let parts = |parts: &Vec<Bytes>| parts.iter().map(Bytes::len).sum::<usize>();
+        let body = |body: &Body| body.bytes.len() + body.blobs.iter().map(Bytes::len).sum::<usize>();
+        let bodies = self.closed.iter().chain([&self.open]).map(body).sum::<usize>();
+        self.kept.iter().map(parts).sum::<usize>() + bodies + self.control.len()
     }
 
     fn has_output(&self) -> bool {
@@ -271,9 +312,9 @@ impl<W: Wake> State<W> {
             return None;
         }
         if let Some(again) = self.again {
+            let again = again.max(self.confirmed + 1); // Some may have been confirmed since they were asked for.
             self.again = (again < self.sent).then_some(again + 1);
-            let at = again.checked_sub(self.confirmed + 1);
-            if let Some(parts) = at.and_then(|at| self.kept.get(at as usize)) {
+            if let Some(parts) = self.kept.get((again - self.confirmed - 1) as usize) {
                 return Some(Transmit { parts: parts.clone(), is_again: true });
             }
         }
@@ -348,8 +389,7 @@ impl<W: Wake> State<W> {
         }
     }
 
-    /// Whether a frame of sections is the next one; then it counts as received. One of them also says that the other end has
-    /// heard us.
+    /// Whether a frame of sections is the next one; then it counts as received.
     pub fn is_next(&mut self, sequence: u64, parts: &[Bytes], now_ns: u64) -> bool {
         if sequence > self.received + 1 {
             self.wants_again = true;

@@ -4,13 +4,16 @@
 //! failure comes again. `RAINBAND_CASES=20` multiplies the number of cases by 20.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod bell;
 pub mod check;
+pub mod cluster;
 pub mod edges;
 pub mod engine;
 pub mod frontier;
 pub mod key_model;
 pub mod keys;
 pub mod lineage;
+pub mod links;
 pub mod payload;
 pub mod plans;
 pub mod queues;
@@ -20,6 +23,7 @@ pub mod shares;
 pub mod signals;
 pub mod topology;
 pub mod vectors;
+pub mod wires;
 
 use check::Effort;
 
@@ -47,5 +51,22 @@ pub const PROPERTIES: &[Property] = &[
     ("a cycle is over when nothing moves", signals::cycle_count_is_right),
     ("the queue is a naive queue", queues::follows_the_model),
     ("the ledger is a naive ledger", lineage::follows_the_model),
+    ("frames match the published bytes", wires::golden::match_the_files),
+    ("published bytes are understood", wires::golden::files_are_understood),
+    ("frames come back as they were", wires::round_trip),
+    ("heartbeats come back as they were", wires::beats_round_trip),
+    ("two workers shake hands", links::scenes::shake_hands),
+    ("strangers are refused", links::scenes::strangers_are_refused),
+    ("one accident on a link", links::scenes::one_accident),
+    ("a lost tail shows", links::scenes::lost_tail),
+    ("credit is per task", links::scenes::credit_is_per_task),
+    ("lanes and their order", links::scenes::lanes_and_their_order),
+    ("a worker is replaced", links::scenes::replacement),
+    ("an idle link is quiet", links::scenes::idle_link),
+    ("a dead link is patient", links::scenes::patience),
+    ("large values travel beside", links::scenes::large_values),
+    ("links lose nothing in a storm", links::storms::nothing_is_lost),
+    ("a cluster survives", cluster::survives),
+    ("a cluster repeats itself", cluster::is_repeatable),
     ("every topology ends", engine::every_topology_ends),
 ];

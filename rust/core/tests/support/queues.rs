@@ -1,8 +1,9 @@
 //! The queue against a naive one: a list of what was pushed, and sums over what was not released.
 //!
 //! Rules checked: a push takes the longest beginning that there is room for and leaves the rest with its producer, in order;
-//! room is counted until the release; the loop lane is bounded by its own bytes alone; signals keep their place; who finds the
-//! consumer idle wakes it; who is told to wait is woken as soon as there is room, and who is not told to wait finds room.
+//! room is counted until the release; the loop lane is bounded by its own bytes alone; signals and frames from other workers
+//! are always let in and keep their place; who finds the consumer idle wakes it; who is told to wait is woken as soon as there
+//! is room, and who is not told to wait finds room.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -10,10 +11,11 @@ use std::rc::Rc;
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof};
-use rainband_core::ids::{AttemptId, Incarnation, RootRef, StreamId, TaskId};
-use rainband_core::queue::{BATCH, Entry, Push, Queue, Wake};
+use rainband_core::ids::{AttemptId, Incarnation, RootRef, StreamId, TaskId, WorkerId};
+use rainband_core::queue::{BATCH, Entry, Frame, Push, Queue, Wake};
 use rainband_core::signal::{Kind, Signal};
 use rainband_core::tuple::{Envelope, Head, Roots};
+use rainband_core::wire::{self, End, Reader, Records};
 
 use super::check::{Effort, ensure, for_all};
 use super::payload::{Census, Token};
@@ -36,6 +38,8 @@ impl Wake for Bell {
 enum Op {
     Push(Vec<u8>),
     PushLoop(Vec<u8>, u8),
+    /// So many tuples from another worker.
+    PushFrame(u8),
     Signal(u8),
     Pop,
     Release,
@@ -48,6 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => sizes().prop_map(Op::Push),
         3 => (sizes(), 0_u8..20).prop_map(|(sizes, limit)| Op::PushLoop(sizes, limit)),
+        3 => (1_u8..5).prop_map(Op::PushFrame),
         2 => any::<u8>().prop_map(Op::Signal),
         7 => proptest::prelude::Just(Op::Pop),
         6 => proptest::prelude::Just(Op::Release),
@@ -62,7 +67,13 @@ pub fn follows_the_model(effort: Effort) -> Result<(), String> {
     for_all(effort, 1500, &(capacity, bytes, vec(op(), 1..80)), |(capacity, byte_capacity, ops)| {
         let census = Census::begin();
         let mut world = World::new(capacity, byte_capacity);
-        for op in ops.into_iter().chain([Op::Close, Op::Push(vec![1]), Op::PushLoop(vec![1], 9), Op::Release]) {
+        for op in ops.into_iter().chain([
+            Op::Close,
+            Op::Push(vec![1]),
+            Op::PushLoop(vec![1], 9),
+            Op::PushFrame(2),
+            Op::Release,
+        ]) {
             world.apply(op)?;
             census.check()?;
         }
@@ -76,6 +87,9 @@ enum Item {
     Tuple { serial: u64, bytes: u64, is_loop: bool },
     Signal(TaskId),
 }
+
+/// Serial numbers of tuples in frames begin here.
+const OF_FRAME: u64 = 1 << 60;
 
 struct World {
     queue: Queue<Token<()>, Bell>,
@@ -110,6 +124,7 @@ impl World {
         match op {
             Op::Push(sizes) => self.push(&sizes)?,
             Op::PushLoop(sizes, limit) => self.push_loop(&sizes, u64::from(limit))?,
+            Op::PushFrame(count) => self.push_frame(count)?,
             Op::Signal(from) => self.signal(TaskId(from.into())),
             Op::Pop => self.pop()?,
             Op::Release => self.release()?,
@@ -218,6 +233,25 @@ impl World {
         self.pushed(sizes, &serials, batch, push, true, fits)
     }
 
+    /// Always let in; its tuples count, its bytes do not. Numbered with its count, because it carries no token.
+    fn push_frame(&mut self, count: u8) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        let root = RootRef { task: TaskId(0), incarnation: Incarnation(0), attempt: AttemptId::new(1, 0) };
+        let head = Head { roots: Roots::One(root), ..Head::default() };
+        for _ in 0..count {
+            wire::put_record(&mut bytes, &head, StreamId(0), TaskId(0), None, &[], 0);
+        }
+        let from = End { worker: WorkerId(1), incarnation: Incarnation(0) };
+        let records = Records { count: u32::from(count), bytes: bytes.into(), blobs: Vec::new() };
+        let frame = Frame { from, weight: 1, reader: Reader::new(records) };
+        let is_refused = self.queue.push_frame(Box::new(frame)).is_err();
+        if !is_refused {
+            let tuple = Item::Tuple { serial: OF_FRAME + u64::from(count), bytes: 0, is_loop: false };
+            self.waiting.extend((0..count).map(|_| tuple));
+        }
+        ensure(is_refused == self.is_closed, || format!("a frame was refused: {is_refused}"))
+    }
+
     fn signal(&mut self, from: TaskId) {
         self.queue.signal(Signal { kind: Kind::Flush, from, incarnation: Incarnation(0) });
         if !self.is_closed {
@@ -235,7 +269,13 @@ impl World {
     /// The front of the naive queue must be what `entry` holds; tuples of it are in work from now on.
     fn took(&mut self, entry: Entry<Token<()>>) -> Result<(), String> {
         match entry {
-            Entry::Frame(frame) => Err(format!("a frame from {:?}", frame.from)),
+            Entry::Frame(frame) => (0..frame.reader.left()).try_for_each(|_| {
+                let front = self.waiting.pop_front();
+                let expected = OF_FRAME + frame.reader.left() as u64;
+                let is_right = matches!(front, Some(Item::Tuple { serial, .. }) if serial == expected);
+                self.popped.extend(front);
+                ensure(is_right, || format!("a frame of {} instead of {front:?}", frame.reader.left()))
+            }),
             Entry::Signal(signal) => {
                 let front = self.waiting.pop_front();
                 ensure(front == Some(Item::Signal(signal.from)), || format!("{signal:?} instead of {front:?}"))

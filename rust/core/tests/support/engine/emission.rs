@@ -9,9 +9,10 @@ use rainband_core::queue::Queue;
 use rainband_core::route::Chooser;
 use rainband_core::tuple::{Head, Roots};
 
+use super::super::bell::Bell;
 use super::super::payload::Token;
 use super::super::rng::Rng;
-use super::task::{Bell, Body, Held, Record};
+use super::task::{Body, Held, Record};
 use super::{ENOUGH, World};
 
 /// Answers the router; custom groupings choose up to two tasks.

@@ -28,7 +28,8 @@ use rainband_core::signal::Signal;
 use rainband_core::tuple::Envelope;
 
 use self::ending::Count;
-use self::task::{Bell, Body, Task};
+use self::task::{Body, Task};
+use super::bell::Bell;
 use super::check::{Effort, ensure, for_all};
 use super::payload::{Census, Token};
 use super::rng::Rng;

@@ -1,15 +1,12 @@
 //! What one task of the model owns, and the checks that look at it alone.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
 
 use rainband_core::deliver::Outbox;
 use rainband_core::emit::{EdgeIds, InHand};
 use rainband_core::frontier::{Frontier, Ticket};
 use rainband_core::ids::{ComponentId, RootRef, StreamId, TaskId};
 use rainband_core::ledger::{Failure, Ledger};
-use rainband_core::queue::Wake;
 use rainband_core::route::Router;
 use rainband_core::signal::TaskEnd;
 use rainband_core::tuple::Envelope;
@@ -28,30 +25,6 @@ pub struct Body {
     pub lives: usize,
     /// Hash of its key.
     pub key: u64,
-}
-
-/// An executor's wake-up: a flag, as a parked thread has one.
-#[derive(Clone, Debug, Default)]
-pub struct Bell(Rc<Cell<bool>>);
-
-impl Bell {
-    pub fn has_rung(&self) -> bool {
-        self.0.get()
-    }
-
-    pub fn clear(&self) {
-        self.0.set(false);
-    }
-}
-
-impl Wake for Bell {
-    fn wake(&self) {
-        self.0.set(true);
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
-    }
 }
 
 /// What a ledger needs to emit a root again.
