@@ -50,9 +50,11 @@ def _spec(dtype: Any) -> Any:
             "titles": [each[3] if len(each) > 3 else None for each in held],
             "itemsize": int(dtype.itemsize),
         }
+    import numpy as np  # noqa: PLC0415 - only where there are arrays
+
     text = str(dtype.str)
     # On this machine two C types may have one size, as long and long long: then the letter tells them apart.
-    return text if type(dtype)(text).type is dtype.type else str(dtype.char)
+    return text if np.dtype(text).type is dtype.type else str(dtype.char)
 
 
 def dtype_of(spec: Any) -> Any:
@@ -61,9 +63,9 @@ def dtype_of(spec: Any) -> Any:
     Raises:
         ValueError: it is no dtype that `dtype_spec` writes.
     """
-    from numpy import dtype  # noqa: PLC0415 - only where there are arrays
+    import numpy as np  # noqa: PLC0415 - only where there are arrays
 
-    made = dtype(_readable(spec))
+    made = np.dtype(_readable(spec))
     if made.hasobject:
         raise ValueError("a dtype that holds Python objects")
     return made
