@@ -108,10 +108,12 @@ pub fn write_scalar(writer: &mut Writer<'_>, value: &Bound<'_, PyAny>) -> Done {
 /// `numpy.str_` and `numpy.bytes_`, which are a str and a bytes: their memory would lose trailing zeros.
 pub fn write_text(writer: &mut Writer<'_>, value: &Bound<'_, PyAny>) -> Done {
     let py = value.py();
-    let plain = if value.is_instance_of::<PyString>() {
-        py.get_type::<PyString>().call1((value,))
+    // Their own `str()` and `bytes()` would cut trailing zeros off.
+    let plain = if let Ok(bytes) = value.cast::<PyBytes>() {
+        Ok(PyBytes::new(py, bytes.as_bytes()).into_any())
     } else {
-        py.get_type::<PyBytes>().call1((value,))
+        // SAFETY: a live object; a str is copied into a plain one, anything else is refused with an exception.
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromObject(value.as_ptr())) }
     };
     writer.out.extend([tag::EXT, ext::NUMPY_TEXT]);
     writer.write(&plain.map_err(|error| Refusal::raised(py, "reading the text", error))?)
