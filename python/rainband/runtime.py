@@ -92,7 +92,7 @@ class Runtime:
         self._log = logging.getLogger(f"rainband.{plan.name}")
         self._named_folder = plan.config["state_dir"]
         self._batching: set[int] = set()  # components whose tasks take batches; of a factory the plan does not know
-        self._checker = Checker(plan.components)
+        self._checker = Checker(plan.components, must_travel=plan.config["workers"] > 1)
         self._use_folder(StateFolder(self._named_folder or default_state_dir(plan.name, _run_name())))
         self._errors = _ErrorLog(plan.name)
         self._told: deque[tuple[BaseException, str]] = deque(maxlen=16)
@@ -117,6 +117,15 @@ class Runtime:
         except StateError:
             self.folder.release()
             raise
+        if self.plan.config["workers"] > 1:
+            self._tell_of_pickles()
+
+    def _tell_of_pickles(self) -> None:
+        for component in self.plan.components:
+            for shape in component.streams:
+                if shape.pickle:
+                    text = '%s stream "%s" has pickle=True: whoever can send to a worker can run any code in it'
+                    self._log.warning(text, component.where, shape.name)
 
     def _use_folder(self, folder: StateFolder) -> None:
         self.folder = folder
