@@ -11,7 +11,7 @@ import sys
 
 from measure import HERE, parser
 
-NAMES = ("throughput", "latency", "sharing", "memory", "startup")
+NAMES = ("throughput", "latency", "sharing", "memory", "startup", "codec")
 
 
 def main():

@@ -49,6 +49,7 @@ class StreamShape:
     name: str
     fields: Mapping[str, Any]
     direct: bool = False
+    pickle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +215,10 @@ def _streams(part: Part) -> dict[str, StreamShape] | None:
         if name in shapes:
             wrong.append(wiring.duplicate_stream(where))
         part.problems += wrong
-        direct = isinstance(value, Stream) and bool(value.direct)
-        fields = _fields(part, str(name), value.fields if isinstance(value, Stream) else value)
+        stream = value if isinstance(value, Stream) else Stream(value)
+        fields = _fields(part, str(name), stream.fields)
         if fields is not None and not wrong:
-            shapes[name] = StreamShape(name, fields, direct)
+            shapes[name] = StreamShape(name, fields, bool(stream.direct), bool(stream.pickle))
     if len(part.problems) > before:
         return None
     if not shapes and definition.kind == "spout" and anatomy is not None and (anatomy.cls or anatomy.function):

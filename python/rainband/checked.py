@@ -1,4 +1,4 @@
-"""Checked mode: declared types hold at every emit, and nobody changes a value that was emitted.
+"""Checked mode: declared types hold at every emit, nobody changes a value that was emitted, and every value can travel.
 
 Beside the tuple's path, and only with `checked=True`: the core calls `Checker.emit` in the collector, keeps the `Token`
 with the tuple, and calls `Checker.receive` before and after the call that receives it. Values travel by reference, so a
@@ -9,6 +9,9 @@ What is looked at: the contents of lists, dicts, sets, deques, bytearrays, array
 attributes, down to a limit. A field whose value cannot change costs a look at its type. Contents are remembered as one
 hash a field and a short text for the message; nothing is copied. Not found: a change that is undone before the next
 look.
+
+With more than one worker every value is sent through the codec, also where the receiver is in the same process, and
+must come back the same: which tasks share a process is nothing to rely on.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
 
-from .errors import EmitError
+from . import codec
+from .errors import CodecError, EmitError
 from .exact import safe_repr
+from .sameness import same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .check import StreamShape
     from .plan import ComponentPlan
 
 __all__ = ["Checker", "Token", "fingerprint", "matches"]
@@ -74,31 +80,46 @@ class Checker:
         bolt "split" stream "default": field "words" was changed after it was emitted
     """
 
-    def __init__(self, components: Sequence[ComponentPlan]) -> None:
+    def __init__(self, components: Sequence[ComponentPlan], *, must_travel: bool = False) -> None:
         self._names = [component.where for component in components]
-        self._streams: list[dict[str, Mapping[str, Any]]] = [
-            {shape.name: shape.fields for shape in component.streams} for component in components
+        self._streams: list[Mapping[str, StreamShape]] = [
+            {shape.name: shape for shape in component.streams} for component in components
         ]
+        self._must_travel = must_travel
 
     def emit(self, component: int, stream: str, values: tuple[Any, ...]) -> Token | None:
         """Check the types of what is emitted; a token if any of it can change.
 
         Raises:
-            EmitError: a value is not of the declared type.
+            EmitError: a value is not of the declared type, or it must travel between workers and cannot.
         """
-        fields = self._streams[component][stream]
+        shape = self._streams[component][stream]
         changing = []
-        for place, ((name, declared), value) in enumerate(zip(fields.items(), values, strict=True)):
+        for place, ((name, declared), value) in enumerate(zip(shape.fields.items(), values, strict=True)):
             if declared is not None and not matches(value, declared):
                 raise EmitError(
                     f'{self._names[component]} stream "{stream}": field "{name}" is declared {_type_text(declared)}, '
                     f"got {type(value).__name__} ({_shown(value)})"
                 )
+            if self._must_travel:
+                self._send(component, shape, name, value)
             if type(value) not in _UNCHANGING:
                 changing.append((name, place, fingerprint(value), _shown(value)))
         if not changing:
             return None
         return Token(f'{self._names[component]} stream "{stream}"', *zip(*changing, strict=True))
+
+    def _send(self, component: int, shape: StreamShape, name: str, value: Any) -> None:
+        where = f'{self._names[component]} stream "{shape.name}": field "{name}"'
+        try:
+            again = codec.decode(codec.encode(value, pickle=shape.pickle), pickle=shape.pickle)
+        except CodecError as error:
+            raise EmitError(f"{where} cannot travel to another worker: {error}") from error
+        if not same(value, again):
+            raise EmitError(
+                f"{where} comes from another worker as something else: it was {_shown(value)} and is {_shown(again)}; "
+                "correct the encode or decode of its type"
+            )
 
     def receive(self, component: int, token: Token, values: tuple[Any, ...], when: Literal["before", "after"]) -> None:
         """Check that the values are what they were when they were emitted.

@@ -4,8 +4,8 @@
 
     codec.register(Money, encode=lambda money: (money.cents, money.currency), decode=lambda pair: Money(*pair))
 
-Type and value come back exactly, or the value is refused when it is emitted; [docs/codec.md] lists what travels. The work
-is done in Rust; here stand `register` and the pair `encode`, `decode` for whoever wants to see or keep the bytes.
+Type and value come back exactly, or the value is refused when it is emitted; docs/codec.md lists what travels. The work
+is done in Rust; here stand `register`, and the pair `encode` and `decode` for whoever wants to see or keep the bytes.
 """
 
 from __future__ import annotations

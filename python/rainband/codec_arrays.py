@@ -1,8 +1,8 @@
 """dtypes of numpy as values that travel, and back. The Rust codec asks here once for each dtype.
 
-A plain dtype is a text, as "<f8" or "<M8[us]". A structured one is a dict of names, formats, offsets and size; the format
-of a field that is itself an array is (format, shape). A dtype that does not come back equal, of the same scalar type, is
-refused: one with objects, one that a library added, one with metadata.
+A plain dtype is a text, as "<f8" or "<M8[us]". A structured one is a dict of names, formats, offsets and size; the
+format of a field that is itself an array is (format, shape). A dtype that does not come back equal and of the same
+scalar type is refused: one with objects, one that a library added. Metadata is left behind, as numpy does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any, Final
 __all__ = ["dtype_of", "dtype_spec"]
 
 _PLAIN: Final = re.compile(r"[<>|=]?[biufcmMSUV?]\d*(\[[0-9A-Za-z]+\])?|[a-zA-Z?]")
-_REGISTER: Final = "register it with rainband.codec.register"
 
 
 def dtype_spec(dtype: Any) -> tuple[Any, str | None]:
@@ -29,7 +28,7 @@ def dtype_spec(dtype: Any) -> tuple[Any, str | None]:
     try:
         spec = _spec(dtype)
         again = dtype_of(spec)
-        is_same = again == dtype and again.type is dtype.type and dtype.metadata is None
+        is_same = again == dtype and again.type is dtype.type
     except (ValueError, TypeError, KeyError):
         is_same = False
     if not is_same:
@@ -50,9 +49,11 @@ def _spec(dtype: Any) -> Any:
             "titles": [each[3] if len(each) > 3 else None for each in held],
             "itemsize": int(dtype.itemsize),
         }
+    import numpy as np  # noqa: PLC0415 - only where there are arrays
+
     text = str(dtype.str)
     # On this machine two C types may have one size, as long and long long: then the letter tells them apart.
-    return text if type(dtype)(text).type is dtype.type else str(dtype.char)
+    return text if np.dtype(text).type is dtype.type else str(dtype.char)
 
 
 def dtype_of(spec: Any) -> Any:
@@ -61,9 +62,9 @@ def dtype_of(spec: Any) -> Any:
     Raises:
         ValueError: it is no dtype that `dtype_spec` writes.
     """
-    from numpy import dtype  # noqa: PLC0415 - only where there are arrays
+    import numpy as np  # noqa: PLC0415 - only where there are arrays
 
-    made = dtype(_readable(spec))
+    made = np.dtype(_readable(spec))
     if made.hasobject:
         raise ValueError("a dtype that holds Python objects")
     return made

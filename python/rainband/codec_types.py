@@ -1,12 +1,12 @@
 """Which classes travel between processes, under which name, and what a name that came from outside may stand for.
 
-The Rust codec asks here once for every class that it meets (`describe`) and once for every name that it reads (`resolve`),
-and keeps the answer; nothing here is on a tuple's path.
+The Rust codec asks here once for every class that it meets (`describe`) and once for every name that it reads
+(`resolve`), and keeps the answer; nothing here is on a tuple's path.
 
 What `resolve` promises, as names may come from anybody who can send bytes: it looks into the `__dict__` of modules and
-classes and calls nothing that it finds there. It imports a module only if the package that the module belongs to is loaded
-already. It gives back only a class whose own name is the one that was asked for and that is exactly of the announced kind:
-an Enum, a dataclass, a NamedTuple, a pydantic model, or a class that was registered.
+classes and calls nothing that it finds there. It imports a module only if the package that the module belongs to is
+loaded already. It gives back only a class whose own name is the one that was asked for and that is exactly of the
+announced kind: an Enum, a dataclass, a NamedTuple, a pydantic model, or a class that was registered.
 
 "__main__" is the name of the program's own module in every process, also where multiprocessing calls it "__mp_main__".
 """
@@ -19,7 +19,7 @@ import threading
 from enum import Enum, Flag
 from importlib import import_module
 from types import BuiltinFunctionType, MemberDescriptorType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .errors import CodecError
 
@@ -268,12 +268,12 @@ def _find(name: str) -> type:
     """The class of that name, without calling or importing anything that could not be expected."""
     module, colon, path = name.partition(":")
     if not colon or not path:
-        _refuse(name)
+        raise _not_found(name)
     found: Any = _module(module, name)
     for part in path.split("."):
         found = _own(found, name).get(part)
     if not issubclass(type(found), type) or name_of(found) != name:
-        _refuse(name)
+        raise _not_found(name)
     return found  # type: ignore[no-any-return]
 
 
@@ -282,8 +282,8 @@ def _own(holder: Any, name: str) -> Mapping[str, Any]:
     if issubclass(type(holder), ModuleType):
         return object.__getattribute__(holder, "__dict__")  # type: ignore[no-any-return]
     if issubclass(type(holder), type):
-        return type.__getattribute__(holder, "__dict__")  # type: ignore[return-value]
-    _refuse(name)
+        return type.__getattribute__(holder, "__dict__")  # type: ignore[no-any-return]
+    raise _not_found(name)
 
 
 def _module(module: str, name: str) -> ModuleType:
@@ -294,14 +294,26 @@ def _module(module: str, name: str) -> ModuleType:
     found = sys.modules.get(module)
     if found is not None:
         return found
-    package, _, rest = module.partition(".")
-    if not rest or package not in sys.modules or not all(map(str.isidentifier, module.split("."))) or _MAIN in module:
-        _refuse(name)
+    if not _is_below_a_loaded_package(module):
+        raise _not_found(name)
     try:
         return import_module(module)
     except Exception as error:
         raise CodecError(f'"{name}" is not found: importing "{module}" raised {error!r}') from error
 
 
-def _refuse(name: str) -> NoReturn:
-    raise CodecError(f'"{name}" is not found; import its module in every process')
+def _is_below_a_loaded_package(module: str) -> bool:
+    parts = module.split(".")
+    above = [".".join(parts[:n]) for n in range(1, len(parts))]
+    loaded = [sys.modules[each] for each in above if each in sys.modules]
+    return (
+        bool(above)
+        and above[0] in sys.modules
+        and _MAIN not in parts  # that of a package is a program
+        and all(map(str.isidentifier, parts))
+        and all("__path__" in _own(each, module) for each in loaded)
+    )
+
+
+def _not_found(name: str) -> CodecError:
+    return CodecError(f'"{name}" is not found; import its module in every process')

@@ -47,7 +47,13 @@ def retry(after_s: float | None = None) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream of a component: the names of its fields, or names with types, and whether emitters choose the task.
+    """A stream of a component: the names of its fields, or names with types, and what is special about it.
+
+    Attributes:
+        fields: names, or name → type.
+        direct: the emitter chooses the task.
+        pickle: values that the codec refuses travel to other workers as pickles. Whoever can send to a worker can then
+            run any code in it; registering the type (`rainband.codec.register`) is better.
 
     Example:
         >>> class Split:
@@ -58,6 +64,7 @@ class Stream:
 
     fields: Sequence[str] | Mapping[str, Any]
     direct: bool = field(default=False, kw_only=True)
+    pickle: bool = field(default=False, kw_only=True)
 
 
 class Counter:

@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import StateError
-from .exact import decode, encode, is_exact_json, safe_repr
+from .errors import CodecError, StateError
+from .exact import decode, encode_any, encoded_text, is_exact_json, safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -205,12 +205,12 @@ class PositionStore:
         """Add (component, task index, tasks, position) items to the file, durably; blocks for the disk.
 
         Raises:
-            StateError: a position is of a type that cannot come back as it was, or the disk refuses.
+            StateError: a position does not travel, so it could not come back as it was, or the disk refuses.
         """
         for component, task_index, tasks, position in items:
             try:
-                encoded = encode(position)
-            except ValueError as error:
+                encoded = encode_any(position)
+            except CodecError as error:
                 raise StateError(
                     f'spout "{component}" task index {task_index}: position cannot be stored: {error}'
                 ) from error
@@ -268,8 +268,9 @@ def _write_all(fd: int, content: bytes) -> None:
 class DeadLetterFile:
     """Tuples that nobody will try again, one JSON object a line; any thread may append.
 
-    Each line has `component stream values id reason error attempts at` and `replayable`: whether every value stands
-    there as exact JSON. One that JSON cannot say exactly is written as its `repr`; so is an `id`.
+    Each line has `component stream values id reason error attempts at` and `replayable`. A value or an `id` that JSON
+    cannot say exactly stands there as its `repr`; then the bytes of all values are in `encoded`, those of the `id` in
+    `encoded_id`, in base64. What the codec refuses has no bytes, and `replayable` is false.
 
     Example:
         >>> import tempfile
@@ -339,21 +340,32 @@ class DeadLetterFile:
 
 def dead_letter_line(record: Mapping[str, Any]) -> bytes:
     """A dead letter as it stands in the file."""
-    values = record.get("values") or ()
+    values = tuple(record.get("values") or ())
     exact = [is_exact_json(value) for value in values]
     identity = record.get("id")
+    encoded = {} if all(exact) else {"encoded": _encoded(values)}
+    if not is_exact_json(identity):
+        encoded["encoded_id"] = _encoded(identity)
     line = {
         "component": record.get("component"),
         "stream": record.get("stream", "default"),
         "values": [value if ok else safe_repr(value) for value, ok in zip(values, exact, strict=True)],
-        "id": identity if is_exact_json(identity) else safe_repr(identity),
+        "id": safe_repr(identity) if "encoded_id" in encoded else identity,
         "reason": record.get("reason"),
         "error": record.get("error"),
         "attempts": record.get("attempts"),
         "at": _timestamp(record.get("at")),
-        "replayable": all(exact),
+        "replayable": None not in encoded.values(),
+        **{key: text for key, text in encoded.items() if text is not None},
     }
     return json.dumps(line).encode("ascii") + b"\n"
+
+
+def _encoded(value: Any) -> str | None:
+    try:
+        return encoded_text(value)
+    except CodecError:
+        return None
 
 
 def _timestamp(at: Any) -> str:

@@ -1,4 +1,4 @@
-"""Values as JSON that come back exactly: positions on disk, and which values of a dead letter can be replayed.
+"""Values as JSON that come back exactly: positions on disk, and which values of a dead letter JSON says.
 
 None, bool, int, float, str, bytes, tuples and lists of these, dicts with str keys. JSON has no bytes and no tuples,
 has no NaN, and joins surrogates, so such values are written as an object with one key:
@@ -6,7 +6,10 @@ has no NaN, and joins surrogates, so such values are written as an object with o
     (7, b"ab")  ->  {"tuple": [7, {"bytes": "YWI="}]}
     {"a": 1}    ->  {"dict": [["a", 1]]}
 
-Not here: the codec of values between processes, and the canonical bytes of keys, which the core has.
+Whatever else travels between processes (a date, a dataclass) is written as the bytes of the codec; nobody can read them
+in the file, so they are the last resort: {"codec": "xwgH6gsV"}.
+
+Not here: the codec itself, and the canonical bytes of keys, which the core has.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ import base64
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from . import codec
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["decode", "encode", "is_exact_json", "safe_repr"]
+__all__ = ["decode", "encode", "encode_any", "encoded_text", "is_exact_json", "safe_repr"]
 
 _MAX_DEPTH: Final = 64  # deeper is a cycle or a mistake, and would end in RecursionError
 _PLAIN_INT_BITS: Final = 4096  # longer ones meet the interpreter's limit on digits when they are read back
@@ -106,6 +111,32 @@ def encode(value: Any, *, _depth: int = 0) -> Any:  # noqa: PLR0911 - a table of
     )
 
 
+def encode_any(value: Any) -> Any:
+    """As `encode`, for any value that travels.
+
+    Raises:
+        CodecError: it does not.
+
+    Example:
+        >>> from datetime import date
+        >>> encode_any((1, date(2026, 11, 21)))
+        {'codec': '1AIBxwgH6gsV'}
+    """
+    try:
+        return encode(value)
+    except ValueError:
+        return {"codec": encoded_text(value)}
+
+
+def encoded_text(value: Any) -> str:
+    """The bytes of the codec in base64; `codec.decode(base64.b64decode(text))` gives the value.
+
+    Raises:
+        CodecError: the value does not travel.
+    """
+    return base64.b64encode(codec.encode(value)).decode("ascii")
+
+
 def _encode_key(key: Any) -> Any:
     if type(key) is not str:
         raise ValueError(f"a dict has the key {safe_repr(key, 80)}; keys must be str")
@@ -113,7 +144,7 @@ def _encode_key(key: Any) -> Any:
 
 
 def decode(encoded: Any) -> Any:
-    """The value that `encode` was given; a damaged encoding raises ValueError, KeyError or TypeError."""
+    """The value that `encode` or `encode_any` was given; a damaged one raises ValueError, KeyError or TypeError."""
     if type(encoded) is list:
         return [decode(item) for item in encoded]
     if type(encoded) is not dict:
@@ -133,4 +164,5 @@ _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "int": lambda content: int(content, 16),
     "float": float,
     "str": lambda content: base64.b64decode(content, validate=True).decode("utf-8", "surrogatepass"),
+    "codec": lambda content: codec.decode(base64.b64decode(content, validate=True)),
 }

@@ -261,7 +261,9 @@ def _core_component(component: ComponentPlan) -> dict[str, Any]:
         "parallelism": component.parallelism,
         "tasks": component.tasks,
         "streams": [
-            {"name": shape.name, "fields": list(shape.fields), "direct": shape.direct} for shape in component.streams
+            # "pickle": what the codec refuses goes to other workers as a pickle and is read there; nowhere else.
+            {"name": shape.name, "fields": list(shape.fields), "direct": shape.direct, "pickle": shape.pickle}
+            for shape in component.streams
         ],
         "inputs": [
             {"component": entry.component, "stream": entry.stream.name, "grouping": _core_grouping(entry)}

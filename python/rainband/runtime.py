@@ -96,7 +96,7 @@ class Runtime:
         self.contexts: dict[int, TaskContext] = {}  # by task id; the report reads the counters
         self._log = logging.getLogger(f"rainband.{plan.name}")
         self._batching: set[int] = set()  # components whose tasks take batches; of a factory the plan does not know
-        self._checker = Checker(plan.components)
+        self._checker = Checker(plan.components, must_travel=plan.config["workers"] > 1)
         self._errors = _ErrorLog(plan.name)
         self._told: deque[tuple[BaseException, str]] = deque(maxlen=16)
 
@@ -107,6 +107,15 @@ class Runtime:
             StateError: the folder that the user named is in use, or it or what is in it cannot be read.
         """
         self.state.open()
+        if self.plan.config["workers"] > 1:
+            self._tell_of_pickles()
+
+    def _tell_of_pickles(self) -> None:
+        for component in self.plan.components:
+            for shape in component.streams:
+                if shape.pickle:
+                    text = '%s stream "%s" has pickle=True: whoever can send to a worker can run any code in it'
+                    self._log.warning(text, component.where, shape.name)
 
     def close(self) -> None:
         """Write what is still counted and give the state back; may be called twice."""

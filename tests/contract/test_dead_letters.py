@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rig import Notes, Numbers, Quiet
 
-from rainband import DEAD_LETTER, DROP, Bolt, Failure, Reject, Spout, TaskContext, Tuple, retry, spout
+from rainband import DEAD_LETTER, DROP, Bolt, Failure, Reject, Spout, TaskContext, Tuple, codec, retry, spout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,13 +253,14 @@ def test_dead_calls_ack_by_default(rig: Rig) -> None:
 
 
 def test_values_that_json_cannot_say_are_written_as_their_repr(rig: Rig) -> None:
-    """ENGINE 2.5: such a letter says `replayable: false`; ids likewise."""
+    """ENGINE 2.5: beside it the bytes of the codec; what that refuses says `replayable: false`; ids likewise."""
 
     class Odd(Spout):
         outputs = ["n", "m"]
 
         def next_tuple(self) -> None:
             self.emit({1, 2}, "text", id=object)
+            self.emit({1, 2}, "text", id=b"encoded")
             self.emit([1, None, {"a": 2.5}], "text", id="plain")
             self.end()
 
@@ -273,8 +275,13 @@ def test_values_that_json_cannot_say_are_written_as_their_repr(rig: Rig) -> None
     rows = {row["id"]: row for row in letters(rig)}
     assert rows["plain"]["values"] == [[1, None, {"a": 2.5}], "text"]
     assert rows["plain"]["replayable"] is True
+    assert "encoded" not in rows["plain"]
     assert rows["<class 'object'>"]["values"] == ["{1, 2}", "text"]
     assert rows["<class 'object'>"]["replayable"] is False
+    encoded = rows["b'encoded'"]
+    assert (encoded["values"], encoded["replayable"]) == (["{1, 2}", "text"], True)
+    assert codec.decode(base64.b64decode(encoded["encoded"])) == ({1, 2}, "text")
+    assert codec.decode(base64.b64decode(encoded["encoded_id"])) == b"encoded"
 
 
 def test_letters_of_a_later_run_are_appended(rig: Rig) -> None:

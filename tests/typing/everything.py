@@ -21,6 +21,7 @@ from rainband import (
     Topology,
     Tuple,
     bolt,
+    codec,
     grouping,
     retry,
     spout,
@@ -30,7 +31,7 @@ from rainband import (
 
 class Sensor(Spout):
     outputs = {"name": str, "value": float}
-    streams = {"late": Stream(["name"]), "control": Stream(["command"], direct=True), "plain": ["a", "b"]}
+    streams = {"late": Stream(["name"]), "control": Stream(["command"], direct=True, pickle=True), "plain": ["a", "b"]}
     max_pending = 50
 
     def next_tuple(self) -> None:
@@ -48,6 +49,15 @@ class Sensor(Spout):
 
     def dead(self, key: tuple[str, int], failure: Failure) -> None:
         super().dead(key, failure)
+
+
+class Money:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+
+codec.register(Money, name="money", encode=lambda money: money.cents, decode=Money)
+kept: bytes = codec.encode(Money(5))
 
 
 class Quiet(Spout):

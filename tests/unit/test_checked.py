@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NewType, Protocol
 
 import pytest
 
-from rainband import EmitError, bolt
+from rainband import EmitError, Stream, bolt, codec
 from rainband.checked import Checker, fingerprint, matches
 from rainband.plan import compile_component
 
@@ -163,3 +163,57 @@ def test_a_change_by_the_receiver() -> None:
         'bolt "count" changed field "rows" of a tuple of bolt "split" stream "default": it is [0, 1, 2'
     )
     assert text.endswith("and something inside differs; work on a copy, or do not change it")
+
+
+class Lossy:
+    """Its codec forgets half of it."""
+
+    def __init__(self, x: int, y: int = 0) -> None:
+        self.x, self.y = x, y
+
+    def __repr__(self) -> str:
+        return f"Lossy({self.x}, {self.y})"
+
+
+codec.register(Lossy, encode=lambda lossy: lossy.x, decode=Lossy)
+
+
+@bolt(outputs=["word", "row"], streams={"unsafe": Stream(["any"], pickle=True)})
+def cut(line: str) -> None: ...
+
+
+def sending(*, must_travel: bool = True) -> Checker:
+    return Checker([compile_component("bolt", cut, name="cut")], must_travel=must_travel)
+
+
+def test_with_workers_every_value_goes_through_the_codec() -> None:
+    check = sending()
+    assert check.emit(0, "default", ("a", 1.5)) is None
+    assert check.emit(0, "default", (["a"], Point(1))) is not None
+    assert check.emit(0, "default", (Lossy(1), [Lossy(2)])) is not None
+    with pytest.raises(EmitError) as caught:
+        check.emit(0, "default", ("a", [1, {"at": OrderedDict()}]))
+    assert str(caught.value) == (
+        'bolt "cut" stream "default": field "row" cannot travel to another worker: [1]["at"]: type '
+        '"collections.OrderedDict" does not travel: it is a subclass of dict and would lose what it adds; '
+        "register it with rainband.codec.register"
+    )
+    with pytest.raises(EmitError) as caught:
+        check.emit(0, "default", ("a", (Lossy(1, 2),)))
+    assert str(caught.value) == (
+        'bolt "cut" stream "default": field "row" comes from another worker as something else: it was (Lossy(1, 2),) '
+        "and is (Lossy(1, 0),); correct the encode or decode of its type"
+    )
+
+
+def test_without_workers_nothing_has_to_travel() -> None:
+    assert sending(must_travel=False).emit(0, "default", (OrderedDict(), Lossy(1, 2))) is not None
+
+
+def test_pickles_where_the_stream_allows_them() -> None:
+    check = sending()
+    assert check.emit(0, "unsafe", (OrderedDict(a=1),)) is not None
+    with pytest.raises(
+        EmitError, match=r'stream "unsafe": field "any" cannot travel to another worker: .*; pickle raised'
+    ):
+        check.emit(0, "unsafe", (lambda: 1,))

@@ -110,7 +110,7 @@ def test_verdicts() -> None:
 
 
 def test_stream() -> None:
-    assert Stream(["a"]) == Stream(["a"], direct=False)
+    assert Stream(["a"]) == Stream(["a"], direct=False, pickle=False)
     with pytest.raises(TypeError):
         Stream(["a"], True)  # type: ignore[call-arg]
 

@@ -83,7 +83,7 @@ spouts:
   source:
     class: stuff:Source
     with: {path: a/b.txt, size: 3, names: [x, y]}
-    streams: {late: [line, at], one: {fields: {line: str}, direct: true}}
+    streams: {late: [line, at], one: {fields: {line: str}, direct: true, pickle: true}}
     parallelism: 2
     tasks: 4
     config: {max_attempts: 2}
@@ -107,7 +107,7 @@ bolts:
     assert topology.origin.file == str((folder / "t.yaml").resolve())
     assert source.component.keywords == {"path": Path("a/b.txt"), "size": 3, "names": ("x", "y")}
     assert (source.parallelism, source.tasks, source.config) == (2, 4, {"max_attempts": 2})
-    assert source.streams == {"late": Stream(["line", "at"]), "one": Stream({"line": str}, direct=True)}
+    assert source.streams == {"late": Stream(["line", "at"]), "one": Stream({"line": str}, direct=True, pickle=True)}
     assert (split.inputs, split.outputs) == ({"source": grouping.shuffle()}, {"word": str})
     assert sink.inputs == {
         "split": grouping.shuffle(),

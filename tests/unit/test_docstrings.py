@@ -15,6 +15,9 @@ MODULES = [
     "anatomy",
     "binding",
     "check",
+    "codec",
+    "codec_arrays",
+    "codec_types",
     "component",
     "config",
     "errors",
@@ -23,11 +26,13 @@ MODULES = [
     "plan",
     "problems",
     "report",
+    "sameness",
     "topology",
     "wiring_problems",
 ]
 DOCUMENTED_ELSEWHERE = {
     "testing",  # a module; its names have examples in their own tests
+    "codec",  # a module; its functions are in MODULES
     "Run",  # test_run
     "grouping",  # a module; its functions are looked at below
     "IDLE",  # a value, documented where it stands

@@ -63,12 +63,13 @@ def test_the_dict_of_the_core() -> None:
         "parallelism": 1,
         "tasks": 1,
         "streams": [
-            {"name": "default", "fields": ["line"], "direct": False},
-            {"name": "control", "fields": ["command"], "direct": True},
+            {"name": "default", "fields": ["line"], "direct": False, "pickle": False},
+            {"name": "control", "fields": ["command"], "direct": True, "pickle": False},
             {
                 "name": "dead_letter",
                 "fields": ["component", "stream", "values", "id", "reason", "error", "attempts", "at"],
                 "direct": False,
+                "pickle": False,
             },
         ],
         "inputs": [],

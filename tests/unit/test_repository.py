@@ -103,6 +103,12 @@ def test_the_door_has_no_statics_of_python_objects(path: Path) -> None:
     assert "static mut" not in code_of(path)
 
 
+@pytest.mark.parametrize("path", [p for p in DOOR if p.name not in {"pickled.rs", "plan_dict.rs"}], ids=name_of)
+def test_the_door_pickles_in_one_place(path: Path) -> None:
+    """Whoever reads a pickle runs what its writer wants; the package itself has none, see below."""
+    assert re.findall(r'"(?:c?[pP]ickle|copyreg|marshal)"|__reduce', code_of(path)) == []
+
+
 @pytest.mark.parametrize("path", [*CORE, *LINK, *DOOR], ids=name_of)
 def test_channels_are_bounded(path: Path) -> None:
     assert re.findall(r"\bmpsc::channel\b|\bunbounded\b", code_of(path)) == []

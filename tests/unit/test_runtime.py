@@ -3,12 +3,13 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rainband import BatchBolt, Bolt, Spout, StateError, TaskContext, Topology, Tuple, bolt, spout
+from rainband import BatchBolt, Bolt, Spout, StateError, Stream, TaskContext, Topology, Tuple, bolt, spout
 from rainband.plan import compile_plan
 from rainband.runtime import Runtime, _ErrorLog
 from rainband.state import LocalState
@@ -157,6 +158,22 @@ def test_a_restarted_spout_gets_the_position_of_this_run(tmp_path: Path) -> None
     spec.open()
     assert spec.instance.context.position == 7  # type: ignore[attr-defined]
     made.close()
+
+
+def test_streams_of_pickles_are_told_of_once_if_there_are_workers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    topology = Topology("wordcount", config={"state_dir": str(tmp_path)})
+    topology.spout("lines", Lines, streams={"any": Stream(["value"], pickle=True), "other": ["value"]})
+    plan = compile_plan(topology)
+    for workers in (1, 2):
+        made = Runtime(replace(plan, config={**plan.config, "workers": workers}))
+        made.open()
+        made.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        'spout "lines" stream "any" has pickle=True: whoever can send to a worker can run any code in it'
+    ]
+    assert [stream["pickle"] for stream in plan.core["components"][0]["streams"]] == [False, True, False]
 
 
 def test_a_folder_in_use_or_damaged_refuses_the_run_and_stays_free(tmp_path: Path) -> None:

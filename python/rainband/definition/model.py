@@ -61,7 +61,9 @@ def _list_or_mapping(value: object) -> str | None:
 
 
 def _stream_shape(value: object) -> str | None:
-    if isinstance(value, dict) and ("direct" in value or isinstance(value.get("fields"), list | dict)):
+    if isinstance(value, dict) and (
+        "direct" in value or "pickle" in value or isinstance(value.get("fields"), list | dict)
+    ):
         return FULL
     return _list_or_mapping(value)
 
@@ -106,6 +108,7 @@ class StreamEntry(_Strict):
 
     fields: Fields = Field(description="Names of the fields, or name → type.")
     direct: bool = Field(False, description="For direct emit: the sender names the task.")
+    pickle: bool = Field(False, description="Values that the codec refuses travel between workers as pickles: unsafe.")
 
 
 StreamValue = Annotated[

@@ -167,7 +167,7 @@ def _fields(fields: list[str] | Mapping[str, Any]) -> list[str] | dict[str, Any]
 
 def _stream(entry: Any) -> Stream:
     if isinstance(entry, StreamEntry):
-        return Stream(_fields(entry.fields), direct=entry.direct)
+        return Stream(_fields(entry.fields), direct=entry.direct, pickle=entry.pickle)
     return Stream(_fields(entry))
 
 

@@ -168,7 +168,7 @@ def _below_component(key: str, below: Path) -> str:  # noqa: C901, PLR0911 - a t
             return "stream"
         case ["streams", _, "fields"]:
             return "outputs"
-        case ["streams", _, "direct"]:
+        case ["streams", _, "direct" | "pickle"]:
             return "flag"
         case ["streams", _, str()]:
             return "type"

@@ -160,7 +160,12 @@ impl<W: Wake, I: Wake> Links<W, I> {
     /// Leaves `waker` to be woken once the lane to `task` has credit. Returns `false`, leaving nothing, if it has some now.
     #[must_use]
     pub fn wait_for_room(&self, task: TaskId, waker: &W) -> bool {
-        lock(self.peer(self.worker_of(task))).wait_for_room(task, waker, self.window)
+        let waits = lock(self.peer(self.worker_of(task))).wait_for_room(task, waker, self.window);
+        if !waits {
+            // The hint must agree, or a shuffle that asks it would come back here for ever.
+            self.has_room[task.index()].store(true, Ordering::Relaxed);
+        }
+        waits
     }
 
     /// Whether the last push to `task` used up the credit: a hint for shuffle, without the lock.

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use rainband_core::ids::TaskId;
 use rainband_core::ledger::Reason;
 
 use crate::shared::{Shared, TaskShared, lock};
@@ -15,8 +16,9 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
     let components = PyList::empty(py);
     let mut late = 0;
     for (component, settings) in shared.plan.components.iter().zip(&shared.components) {
-        let tasks = &shared.tasks[component.tasks.start as usize..component.tasks.end as usize];
-        let sum = |get: &dyn Fn(&TaskShared) -> u64| tasks.iter().map(get).sum::<u64>();
+        let own = component.tasks.clone().map(TaskId).filter(|task| shared.is_here(*task));
+        let tasks: Vec<&TaskShared> = own.map(|task| shared.task(task)).collect();
+        let sum = |get: &dyn Fn(&TaskShared) -> u64| tasks.iter().map(|task| get(task)).sum::<u64>();
         let row = PyDict::new(py);
         row.set_item("name", &component.name)?;
         row.set_item("kind", if component.is_spout { "spout" } else { "bolt" })?;
@@ -39,7 +41,7 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
         row.set_item("process_ns", sum(&|t| read(&t.stats.process_ns)))?;
         let roots = PyDict::new(py);
         let (mut begun, mut acked, mut dead, mut dropped, mut pending) = (0, 0, 0, 0, 0);
-        for task in tasks {
+        for task in &tasks {
             // Read in one go, so that the account balances at every moment.
             let ledger = lock(&task.ledger);
             let account = ledger.account();
@@ -69,6 +71,7 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
     for (name, value) in [("count", count), ("p50", p50), ("p90", p90), ("p99", p99), ("max", max)] {
         latency.set_item(name, value)?;
     }
+    latency.set_item("buckets", shared.latency.filled())?;
     result.set_item("latency_ns", latency)?;
     let counters = PyDict::new(py);
     let stats = &shared.run_stats;

@@ -117,6 +117,12 @@ impl Histogram {
         Tally { histogram: self, bucket: 0, count: 0, max: 0 }
     }
 
+    /// (upper bound, how many) of every bucket that has any.
+    pub fn filled(&self) -> Vec<(u64, u64)> {
+        let all = self.buckets.iter().map(read).enumerate();
+        all.filter(|(_, count)| *count > 0).map(|(bucket, count)| (Self::upper_bound(bucket), count)).collect()
+    }
+
     /// How many were counted, the given quantiles (upper bounds of their buckets), and the largest.
     pub fn summary<const N: usize>(&self, quantiles: [f64; N]) -> (u64, [u64; N], u64) {
         let counts: Vec<u64> = self.buckets.iter().map(read).collect();

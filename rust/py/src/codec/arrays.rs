@@ -27,7 +27,8 @@ fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     module.bind(py).getattr(name)
 }
 
-/// dtype → its bytes on the wire. A dict of Python's, since dtypes are equal and hashed as it knows.
+/// (type of the elements, dtype) → the bytes of the dtype. A dict of Python's, since dtypes are equal and hashed as it knows;
+/// the type beside, since long and long long are equal where both have 64 bits.
 fn known_dtypes(py: Python<'_>) -> &Bound<'_, PyDict> {
     static KNOWN: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     KNOWN.get_or_init(py, || PyDict::new(py).unbind()).bind(py)
@@ -37,7 +38,8 @@ fn known_dtypes(py: Python<'_>) -> &Bound<'_, PyDict> {
 fn dtype_bytes<'py>(dtype: &Bound<'py, PyAny>) -> PyResult<Result<Bound<'py, PyBytes>, String>> {
     let py = dtype.py();
     let known = known_dtypes(py);
-    if let Some(bytes) = known.get_item(dtype)? {
+    let key = (dtype.getattr(pyo3::intern!(py, "type"))?, dtype).into_pyobject(py)?;
+    if let Some(bytes) = known.get_item(&key)? {
         return Ok(Ok(bytes.cast_into::<PyBytes>()?));
     }
     let (spec, why): (Bound<'_, PyAny>, Option<String>) = helper(py, "dtype_spec")?.call1((dtype,))?.extract()?;
@@ -52,7 +54,7 @@ fn dtype_bytes<'py>(dtype: &Bound<'py, PyAny>) -> PyResult<Result<Bound<'py, PyB
         known.clear();
     }
     let bytes = PyBytes::new(py, &bytes);
-    known.set_item(dtype, &bytes)?;
+    known.set_item(key, &bytes)?;
     Ok(Ok(bytes))
 }
 
@@ -106,10 +108,12 @@ pub fn write_scalar(writer: &mut Writer<'_>, value: &Bound<'_, PyAny>) -> Done {
 /// `numpy.str_` and `numpy.bytes_`, which are a str and a bytes: their memory would lose trailing zeros.
 pub fn write_text(writer: &mut Writer<'_>, value: &Bound<'_, PyAny>) -> Done {
     let py = value.py();
-    let plain = if value.is_instance_of::<PyString>() {
-        py.get_type::<PyString>().call1((value,))
+    // Their own `str()` and `bytes()` would cut trailing zeros off.
+    let plain = if let Ok(bytes) = value.cast::<PyBytes>() {
+        Ok(PyBytes::new(py, bytes.as_bytes()).into_any())
     } else {
-        py.get_type::<PyBytes>().call1((value,))
+        // SAFETY: a live object; a str is copied into a plain one, anything else is refused with an exception.
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromObject(value.as_ptr())) }
     };
     writer.out.extend([tag::EXT, ext::NUMPY_TEXT]);
     writer.write(&plain.map_err(|error| Refusal::raised(py, "reading the text", error))?)
@@ -127,7 +131,8 @@ fn read_dtype(reader: &mut Reader<'_, '_>) -> Read<Arc<Origin>> {
     if let Some(origin) = plan::kept(reader.py, &key) {
         return Ok(origin);
     }
-    let mut inner = Reader { bytes, at: 0, blobs: &[], next_blob: 0, may_unpickle: false, ..*reader };
+    let mut inner = Reader::new(reader.py, bytes, &[], false);
+    inner.depth = reader.depth;
     let spec = inner.value()?;
     let dtype = helper(reader.py, "dtype_of").and_then(|helper| helper.call1((spec,)));
     let dtype = dtype.map_err(|error| Fault::raised(at, "reading a dtype", error))?;

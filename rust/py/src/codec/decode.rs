@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 
 use super::MAX_DEPTH;
+use super::keys::Keys;
 use super::refusal::{Fault, Read};
 use super::tag;
 
@@ -25,9 +26,14 @@ pub struct Reader<'a, 'py> {
     pub next_blob: usize,
     pub may_unpickle: bool,
     pub depth: usize,
+    keys: Option<Keys>,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
+    pub fn new(py: Python<'py>, bytes: &'a [u8], blobs: &'a [Bytes], may_unpickle: bool) -> Self {
+        Self { py, bytes, at: 0, blobs, next_blob: 0, may_unpickle, depth: 0, keys: None }
+    }
+
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
         let Some(found) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>()) else {
@@ -229,7 +235,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         let dict = PyDict::new(self.py);
         for _ in 0..length {
             let at = self.at;
-            let key = self.value()?;
+            let key = self.key()?;
             let item = self.value()?;
             dict.set_item(key, item).map_err(|error| Fault::raised(at, "setting a key", error))?;
         }
@@ -237,6 +243,28 @@ impl<'a, 'py> Reader<'a, 'py> {
             return Err(Fault::at(self.at, "a dict with the same key twice"));
         }
         Ok(dict)
+    }
+
+    #[inline]
+    fn key(&mut self) -> Read<Bound<'py, PyAny>> {
+        let at = self.at;
+        let tag = self.bytes.get(at).copied().unwrap_or(0);
+        if !(tag::FIX_STR + 2..0xc0).contains(&tag) {
+            return self.value();
+        }
+        self.at += 1;
+        let utf8 = self.take(usize::from(tag & 0x1f))?;
+        let make = || made_str(self.py, utf8).map_err(|error| Fault::raised(at, "decoding UTF-8", error));
+        if !utf8.is_ascii() {
+            return make();
+        }
+        if self.keys.is_none() {
+            self.keys = Keys::borrow(self.py);
+        }
+        match &mut self.keys {
+            Some(keys) => keys.text(self.py, utf8, make),
+            None => make(),
+        }
     }
 
     /// The bytes of a blob, each of which is given once and in order.

@@ -1,18 +1,19 @@
 //! Writes a Python value. The nine commonest types are told by the address of their exact type, all others by their plan.
 //!
-//! A subclass is another type: it is written as what it is, or refused, and never as its base. Code of the user (a registered
-//! `encode`, `__hash__` of nothing) may run within and change a container that is being written, so every element is held by a
-//! reference of its own and counts are compared at the end.
+//! A subclass is another type: it is written as what it is, or refused, and never as its base. A registered `encode` may run
+//! within and change a container that is being written, so every element is held by a reference of its own and counts are
+//! compared at the end.
 
 use bytes::Bytes;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyStringMethods, PyTuple};
 
 use super::blob::{BLOB_BYTES, Blob};
 use super::refusal::{Done, Refusal};
 use super::tag::{self, ext};
-use super::{MAX_DEPTH, plan};
+use super::{MAX_DEPTH, plan, times};
 
 pub struct Writer<'a> {
     pub out: &'a mut Vec<u8>,
@@ -56,7 +57,10 @@ impl Writer<'_> {
     }
 
     fn planned(&mut self, value: &Bound<'_, PyAny>) -> Done {
-        let plan = match plan::plan_of(&value.get_type()) {
+        if let Some(moment) = times::exact_datetime(value) {
+            return times::write_datetime(self, moment);
+        }
+        let plan = match plan::plan_of(value) {
             Ok(plan) => plan,
             Err(refusal) if self.may_pickle => return self.pickle(value, &refusal),
             Err(refusal) => return Err(refusal),
@@ -302,8 +306,11 @@ impl Writer<'_> {
 
     fn dict(&mut self, value: &Bound<'_, PyDict>) -> Done {
         self.enter()?;
-        self.map_header(value.len())?;
-        self.entries(value, value.len(), |_| false)?;
+        // Without a GIL this keeps others from changing the dict; with one it is nothing.
+        with_critical_section(value, || {
+            self.map_header(value.len())?;
+            self.entries(value, value.len(), |_| false)
+        })?;
         self.depth -= 1;
         Ok(())
     }

@@ -15,6 +15,7 @@ mod decode_other;
 mod door;
 mod encode;
 mod encode_other;
+mod keys;
 mod pickled;
 mod plan;
 mod refusal;
@@ -94,8 +95,7 @@ pub fn decode_prefix<'py>(
     blobs: &[Bytes],
     pickle: Pickle,
 ) -> PyResult<(Bound<'py, PyAny>, usize)> {
-    let may_unpickle = pickle == Pickle::Allowed;
-    let mut reader = decode::Reader { py, bytes, at: 0, blobs, next_blob: 0, may_unpickle, depth: 0 };
+    let mut reader = decode::Reader::new(py, bytes, blobs, pickle == Pickle::Allowed);
     match reader.value() {
         Ok(value) => Ok((value, reader.at)),
         Err(fault) => Err(fault.into_error(py)),

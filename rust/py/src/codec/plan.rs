@@ -119,14 +119,16 @@ pub fn forget(py: Python<'_>) {
     drop((plans, origins));
 }
 
-/// How values of `class` are written.
+/// How a value is written.
 #[inline]
-pub fn plan_of(class: &Bound<'_, PyType>) -> Result<Arc<Plan>, Refusal> {
-    let known = known(class.py());
-    let found = known.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&(class.as_ptr() as usize)).cloned();
+pub fn plan_of(value: &Bound<'_, PyAny>) -> Result<Arc<Plan>, Refusal> {
+    let known = known(value.py());
+    // SAFETY: a live object; only the address of its type is taken.
+    let class = unsafe { ffi::Py_TYPE(value.as_ptr()) } as usize;
+    let found = known.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&class).cloned();
     match found {
         Some(plan) => Ok(plan),
-        None => make_plan(class, known),
+        None => make_plan(&value.get_type(), known),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Dates, times, durations and time zones, both ways.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyTime, PyTimeAccess, PyTzInfo, PyTzInfoAccess,
@@ -25,13 +26,7 @@ pub fn write(writer: &mut Writer<'_>, value: &Bound<'_, PyAny>, how: &How) -> Do
                 write_time(writer, time);
                 return write_zone(writer, time.get_tzinfo());
             }
-            How::DateTime => {
-                let moment = value.cast_unchecked::<PyDateTime>();
-                writer.out.extend([tag::EXT, ext::DATETIME]);
-                write_date(writer, moment);
-                write_time(writer, moment);
-                return write_zone(writer, moment.get_tzinfo());
-            }
+            How::DateTime => return write_datetime(writer, value.cast_unchecked()),
             How::TimeDelta => {
                 let delta = value.cast_unchecked::<PyDelta>();
                 writer.out.extend([tag::EXT, ext::TIMEDELTA]);
@@ -44,6 +39,36 @@ pub fn write(writer: &mut Writer<'_>, value: &Bound<'_, PyAny>, how: &How) -> Do
         }
     }
     Ok(())
+}
+
+/// The commonest of the types that have a plan: told by its address, without a look at what is kept of classes.
+#[inline]
+pub fn exact_datetime<'a, 'py>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyDateTime>> {
+    // SAFETY: attached; null before the first datetime was seen, else the table of the datetime module. Only addresses are
+    // compared, then the type is known.
+    unsafe {
+        let api = ffi::PyDateTimeAPI();
+        let is_datetime = !api.is_null() && ffi::Py_TYPE(value.as_ptr()) == (*api).DateTimeType;
+        is_datetime.then(|| value.cast_unchecked())
+    }
+}
+
+pub fn write_datetime(writer: &mut Writer<'_>, moment: &Bound<'_, PyDateTime>) -> Done {
+    let (year, micros) = (moment.get_year() as u16, moment.get_microsecond());
+    let mut bytes = [0; 14];
+    bytes[..2].copy_from_slice(&[tag::EXT, ext::DATETIME]);
+    bytes[2..4].copy_from_slice(&year.to_be_bytes());
+    bytes[4..9].copy_from_slice(&[
+        moment.get_month(),
+        moment.get_day(),
+        moment.get_hour(),
+        moment.get_minute(),
+        moment.get_second(),
+    ]);
+    bytes[9..13].copy_from_slice(&micros.to_be_bytes());
+    bytes[13] = u8::from(moment.get_fold());
+    writer.out.extend_from_slice(&bytes);
+    write_zone(writer, moment.get_tzinfo())
 }
 
 fn write_date(writer: &mut Writer<'_>, date: &impl PyDateAccess) {
@@ -63,8 +88,16 @@ fn write_zone(writer: &mut Writer<'_>, zone: Option<Bound<'_, PyTzInfo>>) -> Don
             writer.out.push(tag::NONE);
             Ok(())
         }
+        Some(zone) if is_utc(&zone) => {
+            writer.out.extend([tag::EXT, ext::UTC]);
+            Ok(())
+        }
         Some(zone) => writer.write(&zone).map_err(|refusal| refusal.inside(".tzinfo")),
     }
+}
+
+fn is_utc(zone: &Bound<'_, PyTzInfo>) -> bool {
+    PyTzInfo::utc(zone.py()).is_ok_and(|utc| utc.is(zone))
 }
 
 fn write_fixed(writer: &mut Writer<'_>, value: &Bound<'_, PyAny>) -> Done {
@@ -160,6 +193,10 @@ fn read_time(reader: &mut Reader<'_, '_>) -> Read<(u8, u8, u8, u32, bool)> {
 
 fn read_zone<'py>(reader: &mut Reader<'_, 'py>) -> Read<Option<Bound<'py, PyTzInfo>>> {
     let at = reader.at;
+    if reader.passes(ext::UTC) {
+        let utc = PyTzInfo::utc(reader.py).map_err(|error| Fault::raised(at, "timezone.utc", error))?;
+        return Ok(Some(utc.to_owned()));
+    }
     let zone = reader.value()?;
     if zone.is_none() {
         return Ok(None);
