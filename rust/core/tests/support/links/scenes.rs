@@ -272,10 +272,22 @@ pub fn replacement(_: Effort) -> Result<(), String> {
     let got = net.take_events(1);
     ensure(got == expected, || format!("the successor got {got:?}"))?;
     ensure(net.take_events(0).is_empty(), || "something of the dead came".into())?;
+    // For a while there is nobody; what is for a successor waits for it.
+    push(&net, 0, 1, &[8]);
+    let lost = net.stations[0].links.install(WorkerId(1), None);
+    ensure(lost.roots == [root(0, 0, 8)], || format!("lost {:?} with nobody in its place", lost.roots))?;
+    let bell = Bell::default();
+    ensure(!push(&net, 0, 1, &[9]), || "pushed to nobody".into())?;
+    ensure(net.stations[0].links.wait_for_room(TaskId(1), &bell), || "room at nobody".into())?;
+    net.stations[0].links.ack(&[(root(1, 2, 3), 4)]);
+    ensure(net.stations[0].links.is_up() && net.stations[0].links.is_settled(), || "nobody is waited for".into())?;
     net.restart(1);
-    ensure(net.stations[0].links.install(WorkerId(1), Some(Incarnation(2))).roots.is_empty(), || "7 is lost".into())?;
+    let lost = net.stations[0].links.install(WorkerId(1), Some(Incarnation(2)));
+    ensure(lost.roots.is_empty(), || format!("lost {:?} twice", lost.roots))?;
     net.settle(200 * MILLISECOND);
-    let expected = [Event::Ack(root(1, 2, 2), 3), Event::Fail(root(1, 2, 9), failure())];
+    ensure(bell.has_rung(), || "the second successor is there and a producer waits on".into())?;
+    let (said, failed) = (Event::Ack(root(1, 2, 2), 3), Event::Fail(root(1, 2, 9), failure()));
+    let expected = [said, failed, Event::Ack(root(1, 2, 3), 4)];
     let got = net.take_events(1);
     ensure(got == expected, || format!("the second successor got {got:?}"))
 }
