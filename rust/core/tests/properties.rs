@@ -145,7 +145,7 @@ fn links_one_accident() {
 
 #[test]
 fn links_lost_tail() {
-    check(links::scenes::lost_tail);
+    check(links::timers::lost_tail);
 }
 
 #[test]
@@ -165,12 +165,12 @@ fn links_replacement() {
 
 #[test]
 fn links_idle_link() {
-    check(links::scenes::idle_link);
+    check(links::timers::idle_link);
 }
 
 #[test]
 fn links_patience() {
-    check(links::scenes::patience);
+    check(links::timers::patience);
 }
 
 #[test]

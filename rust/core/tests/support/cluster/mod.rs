@@ -10,12 +10,15 @@
 //! nobody dies; a death costs no attempt; accounts balance; after healing the run ends in bounded time, and then nothing is
 //! left in any queue, lane or ledger; payloads come back.
 //!
-//! Files: `mod` schedules, `network` and `boss` (the supervisor) are what is between processes, `worker` is a process, `task`
-//! what a task owns, `emission`, `work`, `roots` and `ending` what it does, `shared` the truth and the trace.
+//! Files: `mod` schedules, `network` and `boss` (the supervisor) are what is between processes, `worker` is a process, `io` and
+//! `membership` are its dealings with others, `task` is what a task owns, `emission`, `work`, `roots` and `ending` what it does,
+//! `shared` the truth and the trace.
 
 mod boss;
 mod emission;
 mod ending;
+mod io;
+mod membership;
 mod network;
 mod roots;
 mod shared;
@@ -234,6 +237,11 @@ impl Sim {
         for n in 0..self.workers.len() {
             let at = (first + n) % self.workers.len();
             let Some(worker) = &mut self.workers[at] else { continue };
+            if worker.installing.is_some() && self.cx.rng.chance(20) {
+                worker.end_install(&mut self.cx);
+                self.pass_on(at);
+                return Ok(true);
+            }
             if worker.has_open_cycle() && self.cx.rng.chance(15) {
                 worker.ask_a_member(&mut self.cx)?;
             }
@@ -306,6 +314,12 @@ impl Sim {
 
     /// Nobody has anything to do now: the time of the next who will.
     fn pass_time(&mut self) -> Result<(), String> {
+        for at in 0..self.workers.len() {
+            if let Some(worker) = &mut self.workers[at] {
+                worker.end_install(&mut self.cx);
+                self.pass_on(at);
+            }
+        }
         let cycles = self.workers.iter().flatten().any(Worker::has_open_cycle);
         if cycles {
             let asks = |worker: &mut Worker| worker.ask_a_member(&mut self.cx);

@@ -3,23 +3,21 @@
 use std::collections::BTreeMap;
 
 use rainband_core::deliver::{Packed, Stopped, Targets};
-use rainband_core::fault::{Fault, planted};
-use rainband_core::ids::{Incarnation, RootRef, TaskId, WorkerId};
-use rainband_core::ledger::{Failure, Reason};
-use rainband_core::peer::{Inbox, Links};
-use rainband_core::queue::{Frame, Push, Queue, Wake};
+use rainband_core::ids::{Incarnation, TaskId, WorkerId};
+use rainband_core::peer::Links;
+use rainband_core::queue::{Push, Queue, Wake};
 use rainband_core::signal::{Kind, Signal};
 use rainband_core::tuple::Envelope;
-use rainband_core::wire::{self, End, Identity};
+use rainband_core::wire::{End, Identity};
 
 use super::super::bell::Bell;
-use super::super::check::ensure;
 use super::super::payload::Token;
-use super::boss::{Boss, Order, Report};
+use super::boss::Boss;
 use super::ending::Count;
-use super::network::{Letter, Network};
+use super::io::Taken;
+use super::membership::Installing;
 use super::shared::Shared;
-use super::task::{Body, Mail, Task};
+use super::task::{Body, Task};
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum State {
@@ -48,7 +46,11 @@ pub struct Worker {
     pub links: Links<Bell, Bell>,
     pub io: Bell,
     pub io_due: u64,
-    peers: Vec<Incarnation>,
+    pub peers: Vec<Incarnation>,
+    /// A view that is being installed: the links know it, or the ledgers do.
+    pub installing: Option<Installing>,
+    /// What was taken from the network and not handed on yet.
+    pub taken: Taken,
     /// What each own task said last to its consumers; a successor of a consumer's worker is told again.
     pub last_signals: BTreeMap<TaskId, Kind>,
 }
@@ -91,6 +93,8 @@ impl Worker {
             io,
             io_due: 0,
             peers,
+            installing: None,
+            taken: Taken::default(),
             last_signals: BTreeMap::new(),
         };
         for (peer, incarnation) in worker.peers.iter().enumerate() {
@@ -218,165 +222,6 @@ impl Worker {
             Some(queue) => queue.signal(signal),
             None => self.links.signal(consumer, signal),
         }
-    }
-
-    // -- membership ----------------------------------------------------------------------------------------------------
-
-    pub fn obey(&mut self, cx: &mut Shared, order: &Order) {
-        match order {
-            Order::View(view, peers) => self.install(cx, *view, peers),
-            Order::Replay(_) => self.replay(cx),
-            Order::Registered(tasks) => {
-                for task in tasks {
-                    self.tell_consumers(cx, *task, Kind::End);
-                }
-            }
-        }
-    }
-
-    fn install(&mut self, cx: &mut Shared, view: u64, peers: &[Incarnation]) {
-        for (at, incarnation) in peers.iter().enumerate() {
-            let is_new = self.peers[at] != *incarnation;
-            self.peers[at] = *incarnation;
-            let worker = WorkerId(at as u32);
-            if !is_new || worker == self.me.worker {
-                continue;
-            }
-            let lost = self.links.install(worker, Some(*incarnation));
-            for root in lost.roots {
-                self.tell_failure(cx, &root, worker_lost(root.task));
-            }
-            self.tell_successor(cx, worker, *incarnation);
-        }
-        for task in self.tasks.iter_mut().flatten() {
-            task.mark = Some(task.ledger.mark());
-        }
-        cx.reports.push(Report::Installed(view));
-    }
-
-    /// Signals are state (ENGINE 5.4): the successor hears those of own tasks again, own tasks hear that theirs are replaced.
-    fn tell_successor(&mut self, cx: &Shared, worker: WorkerId, incarnation: Incarnation) {
-        let plan = &cx.topology.plan;
-        let is_there = |task: &TaskId| cx.placement[task.index()] == worker;
-        for (task, kind) in &self.last_signals {
-            if *kind == Kind::End && planted(Fault::EndNotRepeated) {
-                continue;
-            }
-            let signal = Signal { kind: *kind, from: *task, incarnation: self.me.incarnation };
-            let consumers = plan.consumers(plan.task_component[task.index()]);
-            consumers.into_iter().filter(is_there).for_each(|consumer| self.links.signal(consumer, signal));
-        }
-        for from in (0..plan.task_component.len() as u32).map(TaskId).filter(is_there) {
-            for consumer in plan.consumers(plan.task_component[from.index()]) {
-                if let Some(queue) = &self.queues[consumer.index()] {
-                    queue.signal(Signal { kind: Kind::Anew, from, incarnation });
-                }
-            }
-        }
-    }
-
-    fn replay(&mut self, cx: &mut Shared) {
-        if planted(Fault::ReplayForgotten) {
-            return;
-        }
-        for task in self.tasks.iter_mut().flatten() {
-            let Some(mark) = task.mark else { continue };
-            let failed = task.ledger.fail_begun_before(mark, &worker_lost(task.id));
-            if failed > 0 {
-                cx.note(&("replays", self.me, task.id, failed));
-                self.executors[cx.topology.plan.task_executor[task.id.index()].index()].bell.wake();
-            }
-        }
-    }
-
-    /// A tuple of `root` failed, or may be lost.
-    pub fn tell_failure(&mut self, cx: &Shared, root: &RootRef, failure: Failure) {
-        if cx.placement[root.task.index()] == self.me.worker {
-            self.hear_of(cx, root.task, root.incarnation, Mail::Fail(*root, failure));
-        } else {
-            self.links.fail(root, &failure);
-        }
-    }
-
-    /// What is said about a root of a task of this worker, in this incarnation or an earlier one.
-    pub fn hear_of(&mut self, cx: &Shared, task: TaskId, incarnation: Incarnation, mail: Mail) {
-        if incarnation != self.me.incarnation && !planted(Fault::IncarnationIgnored) {
-            return;
-        }
-        self.task(task).mail.push(mail);
-        self.ring(cx, task);
-    }
-
-    // -- the I/O thread ------------------------------------------------------------------------------------------------
-
-    pub fn has_io(&self, now: u64) -> bool {
-        self.io.has_rung() || self.io_due <= now
-    }
-
-    pub fn send_all(&mut self, cx: &mut Shared, net: &mut Network) -> Result<(), String> {
-        self.io.clear();
-        self.io_due = self.links.tick(cx.now);
-        ensure(self.io_due > cx.now, || format!("{:?} wants to be called again at once", self.me))?;
-        let from = self.me.worker.index();
-        for to in 0..self.peers.len() {
-            while let Some(parts) = self.links.transmit(WorkerId(to as u32), cx.now) {
-                net.send(cx, Letter { from, to, parts });
-            }
-        }
-        Ok(())
-    }
-
-    pub fn receive(&mut self, cx: &mut Shared, letter: &Letter) -> Result<(), String> {
-        let mut taken = Taken::default();
-        let result = self.links.receive(&letter.parts, cx.now, &mut taken);
-        cx.note(&("arrives", letter.from, self.me, format!("{result:?}"), taken.0.len()));
-        self.io.wake();
-        for event in taken.0 {
-            match event {
-                Event::Tuples(task, frame) => {
-                    let is_here = self.queues.get(task.index()).is_some_and(Option::is_some);
-                    ensure(is_here, || format!("tuples for task {task} came to {:?}", self.me))?;
-                    self.queue(task).push_frame(frame).map_err(|_| "a closed queue")?;
-                }
-                Event::Mail(task, incarnation, mail) => self.hear_of(cx, task, incarnation, mail),
-                Event::Signal(to, signal) => self.queue(to).signal(signal),
-            }
-        }
-        Ok(())
-    }
-}
-
-pub fn worker_lost(task: TaskId) -> Failure {
-    Failure { reason: Reason::WorkerLost, task, error: "".into(), retry: true }
-}
-
-enum Event {
-    Tuples(TaskId, Box<Frame>),
-    Mail(TaskId, Incarnation, Mail),
-    Signal(TaskId, Signal),
-}
-
-#[derive(Default)]
-struct Taken(Vec<Event>);
-
-impl Inbox for Taken {
-    fn tuples(&mut self, task: TaskId, frame: Box<Frame>) {
-        self.0.push(Event::Tuples(task, frame));
-    }
-
-    fn acks(&mut self, task: TaskId, incarnation: Incarnation, pairs: &[u8]) {
-        for (attempt, xor) in wire::acks(pairs) {
-            let root = RootRef { task, incarnation, attempt };
-            self.0.push(Event::Mail(task, incarnation, Mail::Ack(root, xor)));
-        }
-    }
-
-    fn fail(&mut self, root: RootRef, failure: Failure) {
-        self.0.push(Event::Mail(root.task, root.incarnation, Mail::Fail(root, failure)));
-    }
-
-    fn signal(&mut self, to: TaskId, signal: Signal) {
-        self.0.push(Event::Signal(to, signal));
     }
 }
 

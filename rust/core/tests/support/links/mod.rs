@@ -1,10 +1,11 @@
 //! Links alone: two or three workers without tasks, and a network that the test holds in its hand. What a link promises
 //! (ENGINE 4.4, 7.1): nothing is lost, nothing comes twice, order holds, control passes by data that waits, timers are few.
 //!
-//! Files: `mod` is the network, `scenes` are scenes with a plot, `storms` are random.
+//! Files: `mod` is the network, `scenes` are scenes with a plot, `timers` those in which nothing comes, `storms` are random.
 
 pub mod scenes;
 pub mod storms;
+pub mod timers;
 
 use bytes::Bytes;
 use rainband_core::deliver::Packed;

@@ -14,20 +14,20 @@ use super::super::bell::Bell;
 use super::super::check::{Effort, ensure};
 use super::{Event, MILLISECOND, Net, SECOND, end, packed, root};
 
-const WINDOW: u64 = 1 << 20;
+pub const WINDOW: u64 = 1 << 20;
 
 /// Tasks 0 and 2 of worker 0, tasks 1 and 3 of worker 1.
-fn pair(window: u64) -> Net {
+pub fn pair(window: u64) -> Net {
     Net::new(&[0, 1, 0, 1], window)
 }
 
-fn pair_that_is_up(window: u64) -> Net {
+pub fn pair_that_is_up(window: u64) -> Net {
     let mut net = pair(window);
     net.settle(10 * MILLISECOND);
     net
 }
 
-fn push(net: &Net, from: u32, to: u32, values: &[u64]) -> bool {
+pub fn push(net: &Net, from: u32, to: u32, values: &[u64]) -> bool {
     let station = &net.stations[net.placement[from as usize].index()];
     station.links.push(TaskId(to), &mut packed(from, values)) == Push::Done
 }
@@ -36,7 +36,7 @@ fn failure() -> Failure {
     Failure { reason: Reason::Error, task: TaskId(1), error: "KeyError('ä')".into(), retry: true }
 }
 
-fn tuples(to: u32, values: impl IntoIterator<Item = u64>) -> Vec<Event> {
+pub fn tuples(to: u32, values: impl IntoIterator<Item = u64>) -> Vec<Event> {
     values.into_iter().map(|value| Event::Tuple(TaskId(to), value)).collect()
 }
 
@@ -171,24 +171,6 @@ fn one_story(net: &mut Net, accident: usize, victim: usize) -> Result<(), String
     ensure(net.stations.iter().all(|station| station.links.is_settled()), || "something is not confirmed".into())
 }
 
-/// The last frames are lost and nothing follows them: heartbeats show it.
-pub fn lost_tail(_: Effort) -> Result<(), String> {
-    for beats_lost in [0, 1, 3] {
-        let mut net = pair_that_is_up(WINDOW);
-        push(&net, 0, 1, &[1, 2, 3]);
-        net.run(MILLISECOND, |_| false);
-        let mut left = beats_lost;
-        net.run(500 * MILLISECOND, |letter| {
-            let is_lost = letter.from == 0 && left > 0;
-            left -= usize::from(is_lost);
-            !is_lost
-        });
-        let events = net.take_events(1);
-        ensure(events == tuples(1, [1, 2, 3]), || format!("{events:?} with {beats_lost} heartbeats lost"))?;
-    }
-    Ok(())
-}
-
 /// a → x → c → y with a, c here and x, y there, all lanes small: with credit per link a uses up what c needs (ENGINE 4.4).
 pub fn credit_is_per_task(_: Effort) -> Result<(), String> {
     let mut net = pair_that_is_up(100);
@@ -290,56 +272,24 @@ pub fn replacement(_: Effort) -> Result<(), String> {
     let got = net.take_events(1);
     ensure(got == expected, || format!("the successor got {got:?}"))?;
     ensure(net.take_events(0).is_empty(), || "something of the dead came".into())?;
+    // For a while there is nobody; what is for a successor waits for it.
+    push(&net, 0, 1, &[8]);
+    let lost = net.stations[0].links.install(WorkerId(1), None);
+    ensure(lost.roots == [root(0, 0, 8)], || format!("lost {:?} with nobody in its place", lost.roots))?;
+    let bell = Bell::default();
+    ensure(!push(&net, 0, 1, &[9]), || "pushed to nobody".into())?;
+    ensure(net.stations[0].links.wait_for_room(TaskId(1), &bell), || "room at nobody".into())?;
+    net.stations[0].links.ack(&[(root(1, 2, 3), 4)]);
+    ensure(net.stations[0].links.is_up() && net.stations[0].links.is_settled(), || "nobody is waited for".into())?;
     net.restart(1);
-    ensure(net.stations[0].links.install(WorkerId(1), Some(Incarnation(2))).roots.is_empty(), || "7 is lost".into())?;
+    let lost = net.stations[0].links.install(WorkerId(1), Some(Incarnation(2)));
+    ensure(lost.roots.is_empty(), || format!("lost {:?} twice", lost.roots))?;
     net.settle(200 * MILLISECOND);
-    let expected = [Event::Ack(root(1, 2, 2), 3), Event::Fail(root(1, 2, 9), failure())];
+    ensure(bell.has_rung(), || "the second successor is there and a producer waits on".into())?;
+    let (said, failed) = (Event::Ack(root(1, 2, 2), 3), Event::Fail(root(1, 2, 9), failure()));
+    let expected = [said, failed, Event::Ack(root(1, 2, 3), 4)];
     let got = net.take_events(1);
     ensure(got == expected, || format!("the second successor got {got:?}"))
-}
-
-/// An idle link says about one thing a second; its timers are never due again at once.
-pub fn idle_link(_: Effort) -> Result<(), String> {
-    let mut net = pair_that_is_up(WINDOW);
-    push(&net, 0, 1, &[1]);
-    net.settle(2 * SECOND);
-    let (before, mut looks) = (net.sent, 0);
-    let over = net.now + 20 * SECOND;
-    while net.now < over {
-        looks += 1;
-        for letter in net.collect() {
-            _ = net.deliver(&letter);
-        }
-        let due = net.stations.iter().map(|station| station.links.tick(net.now)).min().unwrap_or(over);
-        ensure(due > net.now, || format!("due at {due}, which is over at {}", net.now))?;
-        net.now = due;
-    }
-    let sent = net.sent - before;
-    ensure((38..=44).contains(&sent), || format!("{sent} messages in 20 s of nothing, both ways"))?;
-    ensure(looks <= 50, || format!("the timers fired {looks} times in 20 s of nothing"))
-}
-
-/// Nothing comes through: timers slow down, and never fire twice at one time.
-pub fn patience(_: Effort) -> Result<(), String> {
-    for is_up in [false, true] {
-        let mut net = if is_up { pair_that_is_up(WINDOW) } else { pair(WINDOW) };
-        push(&net, 0, 1, &[1]);
-        net.stations[0].links.ack(&[(root(1, 0, 1), 2)]);
-        let (before, over) = (net.sent, net.now + 20 * SECOND);
-        while net.now < over {
-            net.collect();
-            let due = net.stations.iter().map(|station| station.links.tick(net.now)).min().unwrap_or(over);
-            ensure(due > net.now, || format!("due at {due}, which is over at {}", net.now))?;
-            net.now = due;
-        }
-        let sent = net.sent - before;
-        ensure(sent <= 900, || format!("{sent} messages into the void in 20 s, up {is_up}"))?;
-        net.settle(3 * SECOND);
-        let expected = [tuples(1, [1]), Vec::new()][usize::from(!is_up)].clone();
-        let got: Vec<Event> = net.take_events(1).into_iter().filter(|e| matches!(e, Event::Tuple(..))).collect();
-        ensure(got == expected, || format!("{got:?} afterwards"))?;
-    }
-    Ok(())
 }
 
 /// A large value travels beside its frame and costs credit; an empty push is nothing.
