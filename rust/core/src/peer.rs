@@ -181,7 +181,7 @@ impl<W: Wake, I: Wake> Links<W, I> {
         let mut state = lock(self.peer(self.worker_of(first.task)));
         if acks.iter().all(|(root, _)| state.to == Some(root.incarnation)) {
             let skipped = usize::from(planted(Fault::AckSkipped));
-            wire::put_acks(&mut state.control, &acks[..acks.len() - skipped]);
+            wire::put_acks(state.control_body(), &acks[..acks.len() - skipped]);
         } else {
             // A section speaks of one incarnation: those of a dead one would count for its successor's roots.
             let late = acks.iter().filter(|(root, xor)| !state.say(*root, Said::Ack(*xor))).count();

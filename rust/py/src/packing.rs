@@ -11,6 +11,9 @@ use crate::codec::{self, Pickle};
 use crate::payload::Payload;
 use crate::shared::Shared;
 
+/// Large values of one tuple.
+const MAX_BLOBS: usize = 1024;
+
 /// The values of one emission as they travel.
 #[derive(Default)]
 pub struct PackedValues {
@@ -55,16 +58,19 @@ impl PackedValues {
     }
 
     fn is_too_large(&self) -> bool {
-        self.bytes.len() > MAX_PART_BYTES / 2 || self.blobs.iter().any(|blob| blob.len() > MAX_PART_BYTES)
+        self.bytes.len() > MAX_PART_BYTES / 2
+            || self.blobs.len() > MAX_BLOBS
+            || self.blobs.iter().any(|blob| blob.len() > MAX_PART_BYTES)
     }
 
     #[cold]
     fn too_large(&self) -> String {
         let largest = self.blobs.iter().map(Bytes::len).max().unwrap_or(0).max(self.bytes.len());
         format!(
-            "a value of {largest} bytes cannot travel to another worker; expected at most {} bytes ({} for a bytes object or an array): split it, or send where it is stored",
-            MAX_PART_BYTES / 2,
-            MAX_PART_BYTES
+            "a tuple with {} large values, the largest part of {largest} bytes, cannot travel to another worker; expected at most {MAX_BLOBS} bytes objects or arrays of {} bytes each, and {} bytes besides: split it, or send where it is stored",
+            self.blobs.len(),
+            MAX_PART_BYTES,
+            MAX_PART_BYTES / 2
         )
     }
 

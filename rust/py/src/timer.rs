@@ -299,6 +299,9 @@ impl Timer {
     /// Roots older than `audit_s`: who holds them? Those that nobody has in several rounds are lost, which is a bug of ours; they
     /// fail, so that they are replayed and do not pend for ever.
     fn audit(&mut self, now: u64) {
+        if self.shared.remote.is_some() {
+            return; // Who holds it may be in another worker: docs/plan.md.
+        }
         let period = self.shared.settings.audit_ns;
         self.audit_at_ns = now + period / 8;
         let Some(before) = now.checked_sub(period) else { return };

@@ -86,7 +86,7 @@ pub(super) struct State<W> {
     /// It has heard ours, too.
     pub is_up: bool,
     /// Acks, fails and credit for the next frame.
-    pub control: Vec<u8>,
+    control: Vec<u8>,
     /// Acks and fails for a successor that this worker has not installed yet.
     early: Vec<(RootRef, Said)>,
     open: Body,
@@ -225,7 +225,8 @@ impl<W: Wake> State<W> {
             return false;
         }
         taken.told = taken.consumed;
-        wire::put_credit(&mut self.control, task, taken.consumed);
+        let consumed = taken.consumed;
+        wire::put_credit(self.control_body(), task, consumed);
         true
     }
 
@@ -266,12 +267,23 @@ impl<W: Wake> State<W> {
         }
     }
 
+    /// Acks, fails and credit, to be added to. What has come to a frame's length is closed, and goes before all that waits: a peer
+    /// that is stopped for long must not make a frame that nobody takes.
+    pub fn control_body(&mut self) -> &mut Vec<u8> {
+        if self.control.len() >= FRAME_BYTES {
+            let mut bytes = wire::new_body();
+            bytes.append(&mut self.control);
+            self.closed.push_front(Body { bytes, blobs: Vec::new() });
+        }
+        &mut self.control
+    }
+
     /// Says it in the next frame, or later if the root's incarnation is one to come. `false` if it is gone.
     pub fn say(&mut self, root: RootRef, said: Said) -> bool {
         if self.to == Some(root.incarnation) {
             match &said {
-                Said::Ack(xor) => wire::put_acks(&mut self.control, &[(root, *xor)]),
-                Said::Fail(failure) => wire::put_fail(&mut self.control, &root, failure),
+                Said::Ack(xor) => wire::put_acks(self.control_body(), &[(root, *xor)]),
+                Said::Fail(failure) => wire::put_fail(self.control_body(), &root, failure),
             }
             return true;
         }
