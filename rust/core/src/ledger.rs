@@ -402,6 +402,18 @@ impl<R> Ledger<R> {
         self.pending
     }
 
+    /// The record of the root that `attempt` is at, while its acks still count.
+    pub fn record_of(&self, attempt: AttemptId) -> Option<&R> {
+        self.entries.get(attempt.slot()).filter(|e| e.attempt == attempt && e.state == State::Live)?.record.as_ref()
+    }
+
+    /// So many attempts at the root of `attempt` were made in earlier processes: they count.
+    pub fn charge(&mut self, attempt: AttemptId, attempts: u32) {
+        if let Some(entry) = self.entries.get_mut(attempt.slot()).filter(|e| e.attempt == attempt) {
+            entry.number = entry.number.saturating_add(attempts);
+        }
+    }
+
     /// Whether acks of `attempt` still count.
     pub fn is_live(&self, attempt: AttemptId) -> bool {
         self.entries.get(attempt.slot()).is_some_and(|e| e.attempt == attempt && e.state == State::Live)

@@ -244,7 +244,7 @@ impl BoltTask {
     fn process(&mut self, py: Python<'_>, shared: &Arc<Shared>, envelope: &mut Envelope<Payload>) {
         self.count_in(envelope);
         if let Some(executor) = self.slot {
-            self.note_in_hand(executor, envelope);
+            self.note_in_hand(py, executor, envelope);
         }
         if envelope.head.hops > shared.settings.max_hops {
             self.fail_hops(&InHand::of(envelope));

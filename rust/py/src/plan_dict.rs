@@ -86,11 +86,13 @@ fn read_worker(worker: &Bound<'_, PyDict>, plan: &Plan, settings: &Settings) -> 
     let bell = IoBell(Arc::clone(&control));
     let links = Links::new(me, identity, workers, placement, settings.link_bytes, bell);
     let ended = ended.into_iter().filter(|task| (*task as usize) < tasks).map(TaskId).collect();
+    let rows: Vec<(u32, u64, u32)> = item(worker, "charged")?.extract()?;
+    let charged = rows.into_iter().map(|(task, id, attempts)| ((TaskId(task), id), attempts)).collect();
     let slots = match worker.get_item("slots")?.filter(|path| !path.is_none()) {
         Some(path) => Some(Slots::create(Path::new(&path.extract::<String>()?), plan.executors.len())?),
         None => None,
     };
-    Ok(Box::new(Remote::new(me, links, control, tasks, ended, slots)))
+    Ok(Box::new(Remote::new(me, links, control, tasks, ended, slots, charged)))
 }
 
 fn read_component(

@@ -4,10 +4,12 @@
 //! What comes in is handed on by the I/O thread, which never attaches: tuples stay bytes until their task decodes them
 //! (`frames.rs`), acks and fails go to the ledgers, signals to the queues.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use pyo3::prelude::*;
 use rainband_core::ids::{Incarnation, RootRef, TaskId, WorkerId};
 use rainband_core::ledger::{Failure, Mark, Reason};
 use rainband_core::peer::{Inbox, Links};
@@ -17,6 +19,7 @@ use rainband_core::wire::{self, End};
 use rainband_link::{LinkControl, Machine, PeerIndex};
 use rustc_hash::FxHashMap;
 
+use crate::codec::{self, Pickle};
 use crate::hang::Hangs;
 use crate::shared::{Shared, lock};
 use crate::slots::Slots;
@@ -44,6 +47,8 @@ pub struct Remote {
     pub slots: Option<Slots>,
     /// Tasks of this worker that an earlier incarnation brought to their end.
     pub ended: Vec<TaskId>,
+    /// Attempts that died with an earlier process of this worker, by owner and hash of the user's id.
+    pub charged: FxHashMap<(TaskId, u64), u32>,
     /// By view: up to where attempts are replayed when all have confirmed it.
     marks: Mutex<FxHashMap<u64, Vec<(TaskId, Mark)>>>,
     /// Processes whose death was installed, so that a view that comes twice changes nothing.
@@ -61,13 +66,14 @@ impl Remote {
         tasks: usize,
         ended: Vec<TaskId>,
         slots: Option<Slots>,
+        charged: FxHashMap<(TaskId, u64), u32>,
     ) -> Self {
         let signalled: Vec<AtomicU8> = (0..tasks).map(|_| AtomicU8::new(0)).collect();
         for task in &ended {
             signalled[task.index()].store(2, Ordering::Relaxed);
         }
         let members = Mutex::new(vec![None; links.workers()]);
-        Self { me, links, control, signalled, ended, slots, marks: Mutex::default(), members }
+        Self { me, links, control, signalled, ended, slots, charged, marks: Mutex::default(), members }
     }
 
     /// Whether `worker` is that process already, as far as the last view said.
@@ -135,6 +141,18 @@ impl Shared {
         }
     }
 
+    /// [`hash_of_id`] of a root that a task of this process owns and that is not resolved; else 0.
+    #[cold]
+    pub fn id_hash(&self, py: Python<'_>, root: &RootRef) -> u64 {
+        if !self.is_here(root.task) || root.incarnation != self.incarnation {
+            return 0;
+        }
+        let ledger = lock(&self.task(root.task).ledger);
+        let id = ledger.record_of(root.attempt).and_then(|record| record.id.as_ref()).map(|id| id.clone_ref(py));
+        drop(ledger);
+        id.map_or(0, |id| hash_of_id(id.bind(py)))
+    }
+
     /// All have confirmed `view`: what was begun before this worker installed it is begun anew, once. `suspects` were in hand when
     /// their worker died: they are charged with an attempt.
     pub fn replay(&self, view: u64, suspects: &[Suspect], reason: &str) {
@@ -154,6 +172,17 @@ impl Shared {
             self.ring(task);
         }
     }
+}
+
+/// A hash of the user's id that is the same in every process of a run; never 0.
+pub fn hash_of_id(id: &Bound<'_, PyAny>) -> u64 {
+    let mut bytes = Vec::new();
+    if codec::encode_with(id, &mut bytes, None, Pickle::Refused).is_err() {
+        return 1; // Ids that the codec refuses are told apart by nothing that survives.
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&bytes);
+    hasher.finish().max(2)
 }
 
 fn worker_lost(error: String) -> Failure {

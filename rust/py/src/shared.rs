@@ -385,6 +385,11 @@ impl Shared {
         }
     }
 
+    /// The number of this worker; 0 if it is the only one.
+    pub fn me(&self) -> u32 {
+        self.remote.as_ref().map_or(0, |remote| remote.me.worker.0)
+    }
+
     /// Whether all tasks of this process are opened.
     pub fn is_ready(&self) -> bool {
         lock(&self.status).unready == 0

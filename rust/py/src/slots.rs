@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! page 0            length u64, text: why the worker ended itself
-//! page 1 + executor task + 1 u64 (0: nothing), entries written u64, then a ring of (owner << 32 | incarnation, attempt)
+//! page 1 + executor task + 1 u64 (0: nothing), entries written u64, then a ring of
+//!                   (owner << 32 | incarnation, attempt, hash of the user's id or 0)
 //! ```
 //!
 //! Written with plain stores by the executor's thread, read when the process is gone: nothing has to be in order but the count,
@@ -21,7 +22,7 @@ use rainband_core::ids::{RootRef, TaskId};
 const PAGE: usize = 4096;
 const WORDS: usize = PAGE / 8;
 /// Entries of the ring of an executor.
-const ENTRIES: usize = (WORDS - 2) / 2;
+const ENTRIES: usize = (WORDS - 2) / 3;
 
 /// The mapped file of one worker.
 pub struct Slots {
@@ -66,20 +67,21 @@ impl Slots {
 
     /// `task` of `executor` has only a tuple of these roots in hand.
     #[inline]
-    pub fn set(&self, executor: usize, task: TaskId, roots: &[RootRef]) {
+    pub fn set(&self, executor: usize, task: TaskId, roots: &[RootRef], id_of: impl Fn(&RootRef) -> u64) {
         self.word(executor + 1, 1).store(0, Ordering::Relaxed);
-        self.add(executor, task, roots);
+        self.add(executor, task, roots, id_of);
     }
 
     /// `task` of `executor` has a tuple of these roots in hand besides what it has.
-    pub fn add(&self, executor: usize, task: TaskId, roots: &[RootRef]) {
+    pub fn add(&self, executor: usize, task: TaskId, roots: &[RootRef], id_of: impl Fn(&RootRef) -> u64) {
         let page = executor + 1;
         let mut written = self.word(page, 1).load(Ordering::Relaxed);
         for root in roots {
-            let at = 2 + 2 * (written as usize % ENTRIES);
+            let at = 2 + 3 * (written as usize % ENTRIES);
             let owner = u64::from(root.task.0) << 32 | u64::from(root.incarnation.0);
             self.word(page, at).store(owner, Ordering::Relaxed);
             self.word(page, at + 1).store(root.attempt.bits(), Ordering::Relaxed);
+            self.word(page, at + 2).store(id_of(root), Ordering::Relaxed);
             written += 1;
         }
         self.word(page, 0).store(u64::from(task.0) + 1, Ordering::Relaxed);
@@ -114,13 +116,13 @@ impl Drop for Slots {
     }
 }
 
-/// Who had what in hand when the worker that wrote `path` died: (executor, task, owner task, owner's incarnation, attempt) a row,
-/// (executor, task) once without the rest for a tuple without roots; and what the worker said of its end, empty if nothing.
+/// Who had what in hand when the worker that wrote `path` died: (executor, task, owner task, owner's incarnation, attempt, hash
+/// of the user's id or 0) a row; (executor, task) of everybody who had something; and what the worker said of its end, empty if nothing.
 ///
 /// Raises `OSError` if the file cannot be read.
 #[pyfunction]
 #[expect(clippy::type_complexity, reason = "a row each for Python")]
-pub fn read_slots(path: &str) -> PyResult<(Vec<(usize, u32, u32, u32, u64)>, Vec<(usize, u32)>, String)> {
+pub fn read_slots(path: &str) -> PyResult<(Vec<(usize, u32, u32, u32, u64, u64)>, Vec<(usize, u32)>, String)> {
     let bytes = std::fs::read(path)?;
     let word = |page: usize, word: usize| {
         let at = page * PAGE + word * 8;
@@ -132,8 +134,8 @@ pub fn read_slots(path: &str) -> PyResult<(Vec<(usize, u32, u32, u32, u64)>, Vec
         let Some(task) = (word(page, 0) as u32).checked_sub(1) else { continue };
         busy.push((page - 1, task));
         for entry in 0..(word(page, 1) as usize).min(ENTRIES) {
-            let (owner, attempt) = (word(page, 2 + 2 * entry), word(page, 3 + 2 * entry));
-            suspects.push((page - 1, task, (owner >> 32) as u32, owner as u32, attempt));
+            let [owner, attempt, id] = [2, 3, 4].map(|at| word(page, at + 3 * entry));
+            suspects.push((page - 1, task, (owner >> 32) as u32, owner as u32, attempt, id));
         }
     }
     let length = (word(0, 0) as usize).min(PAGE - 16);

@@ -53,7 +53,7 @@ impl BoltTask {
     ) -> PyResult<Option<Bound<'py, Tuple>>> {
         self.count_in(envelope);
         if let (Mode::Async, Some(executor)) = (self.task.spec.mode, self.slot) {
-            self.note_in_hand(executor, envelope);
+            self.note_in_hand(py, executor, envelope);
         }
         if envelope.head.hops > shared.settings.max_hops {
             self.fail_hops(&InHand::of(envelope));

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use rainband_core::emit::InHand;
+use rainband_core::ids::RootRef;
 use rainband_core::ledger::Reason;
 use rainband_core::queue::{BATCH, Frame};
 use rainband_core::tuple::Envelope;
@@ -91,13 +92,16 @@ impl BoltTask {
     }
 
     /// Notes what the task has in hand where it survives the process. Batches and coroutines hold several at a time.
-    pub(super) fn note_in_hand(&self, executor: usize, envelope: &Envelope<Payload>) {
-        let Some(slots) = self.task.shared.remote.as_ref().and_then(|remote| remote.slots.as_ref()) else { return };
+    pub(super) fn note_in_hand(&self, py: Python<'_>, executor: usize, envelope: &Envelope<Payload>) {
+        let shared = &self.task.shared;
+        let Some(slots) = shared.remote.as_ref().and_then(|remote| remote.slots.as_ref()) else { return };
         let roots = envelope.head.roots.as_slice();
+        // An attempt of a spout that dies with this process is known again by the user's id; the first death is not worth the time.
+        let id_of = |root: &RootRef| if shared.incarnation.0 > 1 { shared.id_hash(py, root) } else { 0 };
         if self.task.spec.mode == Mode::Plain {
-            slots.set(executor, self.task.id, roots);
+            slots.set(executor, self.task.id, roots, id_of);
         } else {
-            slots.add(executor, self.task.id, roots);
+            slots.add(executor, self.task.id, roots, id_of);
         }
     }
 

@@ -7,10 +7,12 @@ use pyo3::prelude::*;
 use rainband_core::deliver::{Anchors, Emission};
 use rainband_core::frontier::Ticket;
 use rainband_core::ids::{RootRef, TaskId};
+use rainband_core::ledger::{Failure, Reason};
 use rainband_core::tuple::{Head, Roots};
 
 use crate::errors;
 use crate::payload::Payload;
+use crate::remote;
 use crate::roots::{NO_TASK, Record};
 use crate::shared::lock;
 
@@ -87,12 +89,29 @@ impl Collector {
         Ok(wants_flush)
     }
 
+    /// How often a process of this worker has died with this root in hand.
+    #[inline]
+    fn charged(&self, py: Python<'_>, record: &Record) -> Option<u32> {
+        let remote = self.shared.remote.as_ref().filter(|remote| !remote.charged.is_empty())?;
+        let id = remote::hash_of_id(record.id.as_ref()?.bind(py));
+        remote.charged.get(&(self.task, id)).copied()
+    }
+
     /// Enters a root whose deliveries' edges XOR to `sum` into the task's ledger; the head is what they carry.
     #[inline]
     fn begin(&self, py: Python<'_>, record: Record, sum: u64) -> PyResult<Head> {
         let shared = self.shared.task(self.task);
+        let charged = self.charged(py, &record);
         let mut ledger = lock(&shared.ledger);
         let begun = ledger.begin(record, sum, self.now_ns);
+        if let (Ok(attempt), Some(attempts)) = (&begun, charged) {
+            ledger.charge(*attempt, attempts);
+            if attempts >= self.shared.settings_of(self.task).max_attempts {
+                let error = format!("worker {} died {attempts} times with it in hand", self.shared.me());
+                let failure = Failure { reason: Reason::Crashed, task: self.task, error: error.into(), retry: false };
+                ledger.fail(*attempt, failure);
+            }
+        }
         shared.pending.store(ledger.pending(), Ordering::Relaxed);
         drop(ledger);
         let attempt = begun.map_err(|record| {
