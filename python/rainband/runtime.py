@@ -196,9 +196,9 @@ class Runtime:
             self.lost_positions = error
             raise
 
-    def ended(self, task_id: int) -> None:
-        """Note that a task is over, before its end-of-stream is sent; only a worker process asks for it."""
-        self.state.end_task(task_id)
+    def ended(self, task_ids: list[int]) -> None:
+        """Note that tasks are over, before their end-of-stream is sent; only a worker process asks for it."""
+        self.state.end_tasks(task_ids)
 
     def check_emit(self, component: int, stream: str, values: tuple[Any, ...]) -> object | None:
         """With `checked` only: look at what is emitted; what this returns is handed to `check_receive`."""

@@ -57,8 +57,8 @@ class State(Protocol):
         """Keep a dead letter; durable on return, raises `StateError` if that is not possible."""
         ...
 
-    def end_task(self, task_id: int) -> None:
-        """Note that a task is over, before others are told so."""
+    def end_tasks(self, task_ids: Sequence[int]) -> None:
+        """Note that tasks are over, all at once, before others are told so."""
         ...
 
 
@@ -128,7 +128,7 @@ class LocalState:
         """Keep a dead letter; durable on return."""
         self.letters.append(record)
 
-    def end_task(self, task_id: int) -> None:
+    def end_tasks(self, task_ids: Sequence[int]) -> None:
         """Nothing to do: in one process everybody knows."""
 
 

@@ -67,7 +67,7 @@ class FakeEngine:
             if task not in self.options["ended"]:
                 self._work(name, component, task)
                 if not self.is_stopped:
-                    self.runtime.ended(task)
+                    self.runtime.ended([task])
         finally:
             with self.guard:
                 self.done += 1

@@ -18,7 +18,7 @@ from rainband.cluster.deaths import examine
 from rainband.cluster.keeper import Keeper
 from rainband.cluster.keys import WorkerKeys
 from rainband.cluster.launcher import Event
-from rainband.cluster.messages import DeadLetter, Message, Positions, Start, TaskEnded
+from rainband.cluster.messages import DeadLetter, Message, Positions, Start, TasksEnded
 from rainband.cluster.remote import RemoteState
 from rainband.plan import CompiledPlan, compile_plan
 from rainband.state import LocalState
@@ -55,7 +55,7 @@ class Asked:
 
 
 def remote(asked: Any, positions: list[Any]) -> RemoteState:
-    return RemoteState(asked, Start([0], "00", positions, [], "/state", None, "ipc://x"))
+    return RemoteState(asked, Start([0], "00", positions, [], "/state", [], None, "ipc://x"))
 
 
 def test_a_worker_asks_for_everything() -> None:
@@ -68,13 +68,13 @@ def test_a_worker_asks_for_everything() -> None:
     state.save_positions([("lines", 0, 2, (1, b"x"))])
     assert state.position("lines", 0, 2) == (1, b"x")  # a task that is restarted goes on there
     state.append_letter({"component": "lines", "values": (1, {2}), "id": 3, "reason": "error", "at": 0.0})
-    state.end_task(5)
+    state.end_tasks([5])
     state.close()
     positions, letter, ended = asked.messages
     assert positions == Positions(7, [["lines", 0, 2, {"tuple": [1, {"bytes": "eA=="}]}]])
     assert isinstance(letter, DeadLetter)
     assert json.loads(letter.line)["values"] == [1, "{2}"]
-    assert ended == TaskEnded(7, 5)
+    assert ended == TasksEnded(7, [5])
 
 
 def test_a_position_that_cannot_be_stored_raises_where_it_was_emitted() -> None:
@@ -146,7 +146,7 @@ def test_texts_of_deaths(tmp_path: Path) -> None:
     assert Event(1, 1, "dead", None, 99).how == "killed by signal 99"
     assert Event(1, 1, "dead", None, None).how == "ended"
     assert Event(1, 1, "dead", 1, None, "ended with a defect: x").how == "ended with a defect: x"
-    rows = [(2, 2, 0, 1, n) for n in range(5)]
+    rows = [(2, 2, 0, 1, n, 0) for n in range(5)]
     death = examine(made, crash, {"suspects": rows, "busy": [(2, 2), (0, 1)], "said": ""}, "")
     assert death.suspects == tuple((0, 1, n) for n in range(5))
     assert death.reason == (

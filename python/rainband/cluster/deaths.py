@@ -69,9 +69,9 @@ def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> 
     if slots is not None:
         if slots["said"]:
             how = f"ended itself: {slots['said']}"
-        suspects += [(owner, incarnation, attempt) for _, _, owner, incarnation, attempt in slots["suspects"]]
+        suspects += [(owner, incarnation, attempt) for _, _, owner, incarnation, attempt, _ in slots["suspects"]]
         for _, busy in slots["busy"]:
-            owners = sorted({_component(plan, owner) for _, task, owner, _, _ in slots["suspects"] if task == busy})
+            owners = sorted({_component(plan, owner) for _, task, owner, *_ in slots["suspects"] if task == busy})
             told.append(f"{_task(plan, busy)}, a tuple of {' and '.join(owners) or 'no root'}")
     if told:
         rest = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""

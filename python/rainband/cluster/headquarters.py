@@ -137,10 +137,11 @@ class Headquarters:
         *,
         positions: list[Any],
         ended: list[int],
+        charged: list[Any],
     ) -> Start:
         """The message that makes a worker begin."""
         slots, endpoint = str(self._slots_file(worker, incarnation)), self._endpoint(f"worker-{worker}.{incarnation}")
-        return Start(placement, run_id, positions, ended, str(self._state_dir()), slots, endpoint)
+        return Start(placement, run_id, positions, ended, str(self._state_dir()), charged, slots, endpoint)
 
     def kill(self, worker: int, incarnation: int) -> None:
         """End an incarnation at once."""

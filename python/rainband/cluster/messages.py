@@ -37,7 +37,7 @@ __all__ = [
     "Start",
     "State",
     "Stop",
-    "TaskEnded",
+    "TasksEnded",
     "View",
     "decode",
     "encode",
@@ -140,11 +140,11 @@ class Over:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskEnded:
-    """A task is over; to be confirmed before its end-of-stream is sent."""
+class TasksEnded:
+    """These tasks are over; to be confirmed before their end-of-stream is sent. Those of a cycle come together."""
 
     request: int
-    task: int
+    tasks: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +198,8 @@ class Start:
         positions: rows of component, task index, encoded position.
         ended: ids of the tasks that are over already.
         state_dir: the state folder; the supervisor alone writes positions and dead letters there.
+        charged: attempts that died with an earlier process of the worker: rows of the task that owns the root, hash of
+            the user's id, how many.
         slots: file for what executors have in hand, None for none.
         endpoint: where to bind the inbound socket; a port that is * is chosen by the system.
     """
@@ -207,6 +209,7 @@ class Start:
     positions: list[Any]
     ended: list[int]
     state_dir: str
+    charged: list[Any]
     slots: str | None
     endpoint: str
 
@@ -269,7 +272,7 @@ class Reply:
 
 
 Message = (
-    Hello | Planned | LoadFailed | Bound | Installed | Ready | State | Over | TaskEnded | DeadLetter | Positions
+    Hello | Planned | LoadFailed | Bound | Installed | Ready | State | Over | TasksEnded | DeadLetter | Positions
     | PendingRows | Log | Start | View | Replay | Activated | Deactivated | Drain | Stop | Finish | AskPending | Reply
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ class WorkerOptions(TypedDict):
     plan_version: int
     placement: list[int]
     ended: list[int]
+    charged: list[tuple[int, int, int]]
     slots: str | None
 
 
@@ -85,12 +86,12 @@ class Slots(TypedDict):
     """What a dead worker left in the file of its executors.
 
     suspects: rows of executor, its task, and of a root of what it had in hand: the task that owns it, that task's
-        incarnation, the attempt.
+        incarnation, the attempt, a hash of the user's id or 0.
     busy: rows of executor and task, for every executor that had something in hand.
     said: why the worker ended itself; empty if it did not.
     """
 
-    suspects: list[tuple[int, int, int, int, int]]
+    suspects: list[tuple[int, int, int, int, int, int]]
     busy: list[tuple[int, int]]
     said: str
 
@@ -113,8 +114,7 @@ def watch_parent(fd: int) -> None:
 def read_slots(path: str) -> Slots:
     """What stands in the file of a worker that is dead."""
     suspects, busy, said = _core.read_slots(path)
-    rows = [(executor, task, owner, incarnation, attempt) for executor, task, owner, incarnation, attempt in suspects]
-    return {"suspects": rows, "busy": busy, "said": said}
+    return {"suspects": suspects, "busy": busy, "said": said}
 
 
 def libzmq_path() -> str:

@@ -14,7 +14,7 @@ from rainband.durable import dead_letter_line
 from rainband.errors import StateError
 from rainband.exact import decode, encode
 
-from .messages import DeadLetter, Positions, TaskEnded
+from .messages import DeadLetter, Positions, TasksEnded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +73,6 @@ class RemoteState:
         line = dead_letter_line(record).decode("ascii")
         self._client.request(lambda request: DeadLetter(request, line))
 
-    def end_task(self, task_id: int) -> None:
-        """Have the supervisor note that a task is over."""
-        self._client.request(lambda request: TaskEnded(request, task_id))
+    def end_tasks(self, task_ids: Sequence[int]) -> None:
+        """Have the supervisor note that tasks are over, all at once."""
+        self._client.request(lambda request: TasksEnded(request, list(task_ids)))

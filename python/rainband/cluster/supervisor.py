@@ -18,7 +18,7 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from rainband.errors import RunError
@@ -82,6 +82,9 @@ class Supervisor:
         self._active: set[int] = set()
         self._over: set[int] = set()
         self._ended_tasks: set[int] = set()
+        self._charged: Counter[tuple[int, int]] = (
+            Counter()
+        )  # (owner of a root, hash of its id) → deaths it was in hand at
         self._why: dict[tuple[int, int], str] = {}  # incarnation → why it will be dead soon
         self._deaths: list[Death] = []
         self._is_paused = False
@@ -243,7 +246,7 @@ class Supervisor:
             with self._changed:
                 self._answers[message.request] = read_pending(message.rows)
                 self._changed.notify_all()
-        elif isinstance(message, msg.TaskEnded | msg.DeadLetter | msg.Positions):
+        elif isinstance(message, msg.TasksEnded | msg.DeadLetter | msg.Positions):
             self._keep(worker, incarnation, message)
         elif isinstance(message, msg.Over):
             self._hear_over(worker, incarnation, message)
@@ -287,17 +290,24 @@ class Supervisor:
             self._fail(RunError(error))
         elif self._alive.get(worker) == incarnation and self._leaves_as is None:
             ended = sorted(self._ended_tasks)
+            charged = [[task, identity, n] for (task, identity), n in self._charged.items()]
             start = self._place.start(
-                worker, incarnation, self._placement, self._run_id, positions=positions, ended=ended
+                worker,
+                incarnation,
+                self._placement,
+                self._run_id,
+                positions=positions,
+                ended=ended,
+                charged=charged,
             )
             self._place.send(worker, incarnation, start)
 
-    def _keep(self, worker: int, incarnation: int, message: msg.TaskEnded | msg.DeadLetter | msg.Positions) -> None:
+    def _keep(self, worker: int, incarnation: int, message: msg.TasksEnded | msg.DeadLetter | msg.Positions) -> None:
         def answer(error: str | None) -> None:
             self._do(lambda: self._place.send(worker, incarnation, msg.Reply(message.request, error)))
 
-        if isinstance(message, msg.TaskEnded):
-            self._ended_tasks.add(message.task)
+        if isinstance(message, msg.TasksEnded):
+            self._ended_tasks.update(message.tasks)
             answer(None)
         elif isinstance(message, msg.DeadLetter):
             self._keeper.append_letter(message.line, answer)
@@ -343,6 +353,9 @@ class Supervisor:
             return
         self._over.discard(worker)
         slots = self._place.slots(worker, incarnation)
+        if slots is not None:
+            # What a spout of the dead worker had emitted comes again with its successor, which knows it by the id.
+            self._charged.update({(row[2], row[5]) for row in slots["suspects"] if row[5]})
         death = examine(self._plan, event, slots, self._why.pop((worker, incarnation), ""))
         _log.warning("%s", death.text)
         with self._changed:

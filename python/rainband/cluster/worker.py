@@ -216,6 +216,7 @@ class _Part:
             "plan_version": int(plan.plan_hash[:16], 16),
             "placement": start.placement,
             "ended": start.ended,
+            "charged": [(task, identity, attempts) for task, identity, attempts in start.charged],
             "slots": start.slots,
         }
         self.engine: WorkerEngine = new_engine(plan.core, self.runtime, options)

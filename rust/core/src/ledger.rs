@@ -414,6 +414,11 @@ impl<R> Ledger<R> {
         }
     }
 
+    /// Whether an attempt begun before `mark` is still live.
+    pub fn has_live_before(&self, mark: Mark) -> bool {
+        self.entries.iter().any(|e| e.state == State::Live && e.attempt.sequence() <= mark.0)
+    }
+
     /// Whether acks of `attempt` still count.
     pub fn is_live(&self, attempt: AttemptId) -> bool {
         self.entries.get(attempt.slot()).is_some_and(|e| e.attempt == attempt && e.state == State::Live)

@@ -393,17 +393,32 @@ fn prefetch(object: *const pyo3::ffi::PyObject) {
 }
 
 /// Sends a signal of `task` to all its consumers, behind what it emitted. Blocks in a worker of several: the supervisor has to
-/// know of an end before anybody else does.
+/// know of an end before anybody else does, and of the ends of a cycle at once, or a successor would begin a part of it anew.
 pub fn send_signal(py: Python<'_>, shared: &Shared, task: TaskId, kind: Kind) {
-    if let Some(remote) = &shared.remote {
-        if kind == Kind::End
-            && let Err(error) = shared.call_runtime(py, "ended", (task.0,))
-        {
+    if kind == Kind::End
+        && let Some(remote) = &shared.remote
+    {
+        let together = remote.end_together(shared, task);
+        let ids: Vec<u32> = together.iter().map(|task| task.0).collect();
+        if ids.is_empty() {
+            return; // The last member of its cycle sends for all.
+        }
+        if let Err(error) = shared.call_runtime(py, "ended", (ids,)) {
             // A successor would begin anew what the consumers count as ended.
             shared.fail_run(py, &errors::value_of(py, &error));
             return;
         }
-        remote.note_signal(task, kind);
+        for task in together {
+            tell_consumers(shared, task, kind);
+        }
+        return;
+    }
+    tell_consumers(shared, task, kind);
+}
+
+fn tell_consumers(shared: &Shared, task: TaskId, kind: Kind) {
+    if let Some(remote) = &shared.remote {
+        remote.note_signal(task, kind); // First, for a successor that comes meanwhile.
     }
     let component = shared.plan.task_component[task.index()];
     for consumer in shared.plan.consumers(component) {

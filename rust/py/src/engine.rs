@@ -161,12 +161,14 @@ impl Engine {
                 zmq,
                 inbound,
                 control,
-                Carrier { hangs: Hangs::new(shared.tasks.len()), shared },
+                Carrier { hangs: Hangs::new(shared.tasks.len()), broken: None, shared },
                 move || clock.now_ns(),
             );
-            link.run().1
+            link.run()
         });
-        result.map_err(|error| failed(error.to_string()))
+        let (carrier, ended) = result;
+        carrier.broken.map_or(Ok(()), |text| Err(failed(text)))?;
+        ended.map_err(|error| failed(error.to_string()))
     }
 
     /// Ends the I/O thread; what was not sent is not sent.

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use pyo3::prelude::*;
 use rainband_core::ids::{Incarnation, RootRef, TaskId, WorkerId};
 use rainband_core::ledger::{Failure, Mark, Reason};
-use rainband_core::peer::{Inbox, Links};
+use rainband_core::peer::{Inbox, Links, Refused};
 use rainband_core::queue::{Frame, Wake};
 use rainband_core::signal::{Kind, Signal};
-use rainband_core::wire::{self, End};
+use rainband_core::wire::{self, End, WireError};
 use rainband_link::{LinkControl, Machine, PeerIndex};
 use rustc_hash::FxHashMap;
 
@@ -51,6 +51,8 @@ pub struct Remote {
     pub charged: FxHashMap<(TaskId, u64), u32>,
     /// By view: up to where attempts are replayed when all have confirmed it.
     marks: Mutex<FxHashMap<u64, Vec<(TaskId, Mark)>>>,
+    /// By cycle: members that are ready to end.
+    ending: Mutex<FxHashMap<u32, Vec<TaskId>>>,
     /// Processes whose death was installed, so that a view that comes twice changes nothing.
     members: Mutex<Vec<Option<Incarnation>>>,
 }
@@ -73,12 +75,33 @@ impl Remote {
             signalled[task.index()].store(2, Ordering::Relaxed);
         }
         let members = Mutex::new(vec![None; links.workers()]);
-        Self { me, links, control, signalled, ended, slots, charged, marks: Mutex::default(), members }
+        Self {
+            me,
+            links,
+            control,
+            signalled,
+            ended,
+            slots,
+            charged,
+            marks: Mutex::default(),
+            members,
+            ending: Mutex::default(),
+        }
     }
 
     /// Whether `worker` is that process already, as far as the last view said.
     pub fn is_known(&self, worker: WorkerId, incarnation: Option<Incarnation>) -> bool {
         lock(&self.members)[worker.index()] == incarnation
+    }
+
+    /// `task` is ready to end: the tasks that end now. Those of a cycle end together, with the last of them.
+    pub fn end_together(&self, shared: &Shared, task: TaskId) -> Vec<TaskId> {
+        let Some(cycle) = shared.plan.component_of(task).cycle else { return vec![task] };
+        let members = shared.plan.components.iter().filter(|c| c.cycle == Some(cycle)).map(|c| c.tasks.len()).sum();
+        let mut ending = lock(&self.ending);
+        let ready = ending.entry(cycle).or_default();
+        ready.push(task);
+        if ready.len() < members { Vec::new() } else { std::mem::take(ready) }
     }
 
     /// Notes the signal that `task` sends from now on, for successors of those it is sent to.
@@ -226,14 +249,20 @@ impl Inbox for Door {
 /// What the I/O thread carries, and what it looks after because it never waits for the interpreter.
 pub struct Carrier {
     pub shared: Arc<Shared>,
+    /// Why no link can go on: a peer sent what is whole and cannot be read.
+    pub broken: Option<String>,
     pub hangs: Hangs,
 }
 
 impl Machine for Carrier {
     fn receive(&mut self, parts: Vec<Bytes>, now_ns: u64) {
         if let Some(remote) = &self.shared.remote {
-            // What is refused is counted there, and sent again if it was of a live link.
-            let _ = remote.links.receive(&parts, now_ns, &mut Door(Arc::clone(&self.shared)));
+            // What is refused is counted there, and sent again if it was of a live link; this would come for ever.
+            let taken = remote.links.receive(&parts, now_ns, &mut Door(Arc::clone(&self.shared)));
+            if taken == Err(Refused::Damaged(WireError::Malformed)) {
+                self.broken = Some("a frame came that is whole and cannot be read".into());
+                remote.control.stop();
+            }
         }
     }
 

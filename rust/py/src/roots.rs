@@ -7,7 +7,7 @@ use rainband_core::deliver::Outbox;
 use rainband_core::emit::EdgeIds;
 use rainband_core::frontier::{Frontier, Ticket};
 use rainband_core::ids::{AttemptId, EdgeId, StreamId, TaskId};
-use rainband_core::ledger::{Failure, News, Slot};
+use rainband_core::ledger::{Failure, Mark, News, Slot};
 use rainband_core::route::Router;
 
 use crate::packing::PackedValues;
@@ -74,7 +74,7 @@ pub struct Roots {
     /// xorshift state for the jitter of retries.
     pub jitter: u64,
     /// Roots whose worker died with them in hand: tried again one by one, each when the one before is resolved or failed.
-    pub alone: VecDeque<Slot>,
+    pub alone: VecDeque<(Slot, Mark)>,
     pub alone_live: Option<AttemptId>,
 }
 

@@ -248,7 +248,8 @@ impl Service<'_, '_> {
             return;
         }
         if failure.reason == Reason::Crashed {
-            self.roots.alone.push_back(slot);
+            let mark = lock(&self.shared.task(self.task).ledger).mark();
+            self.roots.alone.push_back((slot, mark));
             return;
         }
         let due = self.now + self.backoff_ns(root.attempt);
@@ -363,10 +364,14 @@ impl Service<'_, '_> {
     fn replay_alone(&mut self) {
         let own = self.shared.task(self.task);
         while !self.roots.alone.is_empty() {
-            if self.roots.alone_live.is_some_and(|attempt| lock(&own.ledger).is_live(attempt)) {
-                return;
+            let ledger = lock(&own.ledger);
+            let is_busy = self.roots.alone_live.is_some_and(|attempt| ledger.is_live(attempt))
+                || self.roots.alone.front().is_some_and(|(_, mark)| ledger.has_live_before(*mark));
+            drop(ledger);
+            if is_busy {
+                return; // What is on its way with it would die with it once more.
             }
-            let Some(slot) = self.roots.alone.pop_front() else { return };
+            let Some((slot, _)) = self.roots.alone.pop_front() else { return };
             let root = self.peek(slot);
             add(&own.stats.replays, 1);
             self.roots.alone_live = Some(self.emit_again(slot, root));

@@ -9,9 +9,9 @@ use rainband_core::ids::RootRef;
 use rainband_core::ledger::Reason;
 use rainband_core::queue::{BATCH, Frame};
 use rainband_core::tuple::Envelope;
+use rainband_core::wire::Record;
 
 use crate::ack;
-use crate::codec::Pickle;
 use crate::errors;
 use crate::packing;
 use crate::payload::Payload;
@@ -37,6 +37,11 @@ impl BoltTask {
         let Some(mut frame) = self.frame.take() else { return false };
         while batch.len() < BATCH {
             match frame.reader.read_next() {
+                Ok(Some(record)) if !self.is_right(&record) => {
+                    let error = errors::run_error(py, "a record came that names what there is not".to_string());
+                    self.task.shared.fail_run(py, &errors::value_of(py, &error));
+                    return false;
+                }
                 Ok(Some(record)) => {
                     let head = record.head;
                     let envelope = |payload| Envelope {
@@ -48,10 +53,9 @@ impl BoltTask {
                         bytes: 0, // Its sender's credit bounded it.
                     };
                     let names = &self.task.shared.names;
-                    let pickle = names.get(record.stream.index()).map_or(Pickle::Refused, |names| names.pickle);
+                    let pickle = names[record.stream.index()].pickle;
                     match packing::unpack(py, record.values, record.blobs, pickle) {
-                        Ok(payload) if record.stream.index() < self.kinds.len() => batch.push(envelope(payload)),
-                        Ok(payload) => drop(payload),
+                        Ok(payload) => batch.push(envelope(payload)),
                         Err(error) => {
                             let mut envelope = envelope(Payload(py.None()));
                             self.refuse(py, &InHand::of(&mut envelope), &error);
@@ -74,6 +78,14 @@ impl BoltTask {
             remote.links.consumed(frame.from, self.task.id, frame.weight);
         }
         !batch.is_empty()
+    }
+
+    /// Whether the stream and the tasks that a record names exist.
+    fn is_right(&self, record: &Record<'_>) -> bool {
+        let tasks = self.task.shared.tasks.len();
+        record.stream.index() < self.kinds.len()
+            && record.from.index() < tasks
+            && record.head.roots.as_slice().iter().all(|root| root.task.index() < tasks)
     }
 
     /// A tuple whose values cannot be had here fails, as if `process` had raised.

@@ -45,7 +45,7 @@ impl Collector {
             ticket: Ticket::NONE,
             dead: None,
         };
-        let head = self.begin(py, record, edge.bits())?;
+        let Some(head) = self.begin(py, record, edge.bits())? else { return Ok(Straight::Sent) };
         self.emitted += 1;
         self.delivered += 1;
         let emission = Emission { payload, head, stream, from: self.task, bytes };
@@ -79,7 +79,7 @@ impl Collector {
             ticket,
             dead: None,
         };
-        let head = self.begin(py, record, sum)?;
+        let Some(head) = self.begin(py, record, sum)? else { return Ok(false) };
         self.count();
         let emission = Emission { head, ..emission };
         let (anchors, values) = (Anchors::Root(&self.drawn), self.packed.values());
@@ -97,16 +97,19 @@ impl Collector {
         remote.charged.get(&(self.task, id)).copied()
     }
 
-    /// Enters a root whose deliveries' edges XOR to `sum` into the task's ledger; the head is what they carry.
+    /// Enters a root whose deliveries' edges XOR to `sum` into the task's ledger; the head is what they carry. `None`: it has had
+    /// its attempts in earlier processes and is not delivered any more.
     #[inline]
-    fn begin(&self, py: Python<'_>, record: Record, sum: u64) -> PyResult<Head> {
+    fn begin(&self, py: Python<'_>, record: Record, sum: u64) -> PyResult<Option<Head>> {
         let shared = self.shared.task(self.task);
         let charged = self.charged(py, &record);
+        let mut is_over = false;
         let mut ledger = lock(&shared.ledger);
         let begun = ledger.begin(record, sum, self.now_ns);
         if let (Ok(attempt), Some(attempts)) = (&begun, charged) {
             ledger.charge(*attempt, attempts);
-            if attempts >= self.shared.settings_of(self.task).max_attempts {
+            is_over = attempts >= self.shared.settings_of(self.task).max_attempts;
+            if is_over {
                 let error = format!("worker {} died {attempts} times with it in hand", self.shared.me());
                 let failure = Failure { reason: Reason::Crashed, task: self.task, error: error.into(), retry: false };
                 ledger.fail(*attempt, failure);
@@ -120,6 +123,7 @@ impl Collector {
             errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
         })?;
         let root = RootRef { task: self.task, incarnation: self.shared.incarnation, attempt };
-        Ok(Head { roots: Roots::One(root), hops: 0, attempt: 1, ..Head::default() })
+        let head = Head { roots: Roots::One(root), hops: 0, attempt: 1 + charged.unwrap_or(0), ..Head::default() };
+        Ok((!is_over).then_some(head))
     }
 }
