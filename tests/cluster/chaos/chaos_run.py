@@ -50,6 +50,8 @@ class Chaos:
         folder: for the tracks, the state and temporary files.
         workers: of each run.
         settings: of each run, as for --set.
+        environment: of each run, besides that of this process.
+        may_leave_files: whether temporary files may stay: the process that would remove them was killed.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Chaos:
     kills: list[Kill] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
+    may_leave_files: bool = False
 
     @property
     def tracks(self) -> Path:
@@ -181,11 +184,14 @@ class Chaos:
     def kill_at_random(self, kills: int, seed: int, every_s: float = 0.4) -> None:
         """Kill workers at random, at random moments, as long as the run goes on."""
         chance = random.Random(seed)
+        victims: list[int] = []
         for _ in range(kills):
+            if not victims:  # each in turn, as the pause before a restart doubles
+                victims = chance.sample(range(self.workers), self.workers)
+            victim = victims.pop()
             moment = time.monotonic() + chance.expovariate(1 / every_s)
             wait_until(lambda moment=moment: time.monotonic() >= moment, "a moment")  # type: ignore[misc]
-            victims = [chance.randrange(self.workers)]
-            self.wait_for(lambda victims=victims: self.kill(victims[0]), f"worker {victims[0]}")  # type: ignore[misc]
+            self.wait_for(lambda victim=victim: self.kill(victim), f"worker {victim}")  # type: ignore[misc]
 
     def acked(self) -> int:
         """How many records the source was told of."""
