@@ -44,6 +44,8 @@ pub struct Remote {
     pub slots: Option<Slots>,
     /// Tasks of this worker that an earlier incarnation brought to their end.
     pub ended: Vec<TaskId>,
+    /// What was lost with processes that died, of roots of other workers; told to them at the next replay.
+    unsaid: Mutex<Vec<RootRef>>,
     /// By view: up to where attempts are replayed when all have confirmed it.
     marks: Mutex<FxHashMap<u64, Vec<(TaskId, Mark)>>>,
     /// Processes whose death was installed, so that a view that comes twice changes nothing.
@@ -67,7 +69,7 @@ impl Remote {
             signalled[task.index()].store(2, Ordering::Relaxed);
         }
         let members = Mutex::new(vec![None; links.workers()]);
-        Self { me, links, control, signalled, ended, slots, marks: Mutex::default(), members }
+        Self { me, links, control, signalled, ended, slots, unsaid: Mutex::default(), marks: Mutex::default(), members }
     }
 
     /// Whether `worker` is that process already, as far as the last view said.
@@ -89,8 +91,18 @@ impl Shared {
     }
 
     /// Installs view number `view`: what was sent to processes that are gone fails, and nothing more goes to them. `members` are
-    /// (worker, incarnation, whether it can be reached).
-    pub fn install_view(&self, view: u64, members: &[(WorkerId, Incarnation, bool)]) {
+    /// (worker, incarnation, whether it can be reached). `suspects` were in hand when their worker died: they are charged with an
+    /// attempt.
+    ///
+    /// What is lost fails at [`Shared::replay`] only: failed here, it would be begun anew as a bystander, and the charge, which may
+    /// come from another worker's view of the same death, would find its attempt over. So a tuple that kills would go round for ever.
+    pub fn install_view(
+        &self,
+        view: u64,
+        members: &[(WorkerId, Incarnation, bool)],
+        suspects: &[Suspect],
+        reason: &str,
+    ) {
         let Some(remote) = &self.remote else { return };
         for (worker, incarnation, is_reachable) in members {
             if *worker == remote.me.worker {
@@ -99,8 +111,8 @@ impl Shared {
             let now = is_reachable.then_some(*incarnation);
             let before = std::mem::replace(&mut lock(&remote.members)[worker.index()], now);
             let lost = remote.links.install(*worker, now);
-            let failure = worker_lost(format!("worker {worker} died"));
-            self.fail_roots(&lost.roots, &failure);
+            // Own roots need no more: whatever is lost was begun before the mark below.
+            lock(&remote.unsaid).extend(lost.roots.iter().filter(|root| !remote.links.is_here(root.task)));
             if before != now && *is_reachable {
                 self.tell_successor(remote, *worker, *incarnation);
             }
@@ -110,6 +122,21 @@ impl Shared {
         let mut kept = lock(&remote.marks);
         kept.retain(|old, _| old + 64 > view);
         kept.insert(view, marks);
+        drop(kept);
+        // After the marks, so that the attempt that follows is not replayed with the bystanders.
+        self.charge(remote, suspects, reason);
+    }
+
+    fn charge(&self, remote: &Remote, suspects: &[Suspect], reason: &str) {
+        for (task, incarnation, attempt) in suspects {
+            let task = TaskId(*task);
+            if *incarnation != remote.me.incarnation.0 || task.index() >= self.tasks.len() || !self.is_here(task) {
+                continue;
+            }
+            let failure = Failure { reason: Reason::Crashed, task, error: reason.into(), retry: true };
+            lock(&self.task(task).ledger).fail(rainband_core::ids::AttemptId::from_bits(*attempt), failure);
+            self.ring(task);
+        }
     }
 
     /// A process takes the place of an earlier one, or comes first: it hears how far our tasks are, and our tasks that its tasks
@@ -135,18 +162,12 @@ impl Shared {
         }
     }
 
-    /// All have confirmed `view`: what was begun before this worker installed it is begun anew, once. `suspects` were in hand when
-    /// their worker died: they are charged with an attempt.
-    pub fn replay(&self, view: u64, suspects: &[Suspect], reason: &str) {
+    /// All have confirmed `view`: what was begun before this worker installed it is begun anew, once, and others hear what was lost
+    /// here of theirs.
+    pub fn replay(&self, view: u64, reason: &str) {
         let Some(remote) = &self.remote else { return };
-        for (task, incarnation, attempt) in suspects {
-            let task = TaskId(*task);
-            if *incarnation != remote.me.incarnation.0 || task.index() >= self.tasks.len() || !self.is_here(task) {
-                continue;
-            }
-            let failure = Failure { reason: Reason::Crashed, task, error: reason.into(), retry: true };
-            lock(&self.task(task).ledger).fail(rainband_core::ids::AttemptId::from_bits(*attempt), failure);
-        }
+        let lost = std::mem::take(&mut *lock(&remote.unsaid));
+        self.fail_roots(&lost, &worker_lost(reason.into()));
         let marks = lock(&remote.marks).remove(&view).unwrap_or_default();
         for (task, mark) in marks {
             let failure = Failure { task, ..worker_lost(reason.into()) };
