@@ -156,13 +156,13 @@ class FakeEngine:
     def stop_link(self) -> None:
         self._set("is_unlinked", True)
 
-    def install_view(self, view: int, members: Any) -> None:
+    def install_view(self, view: int, members: Any, suspects: Any, reason: str) -> None:
         assert view > self.view
         self.view = view
-        self._note("install_view", view, [(w, i, bool(p)) for w, i, p in members])
+        self._note("install_view", view, [(w, i, bool(p)) for w, i, p in members], suspects, reason)
 
-    def replay(self, view: int, suspects: Any, reason: str) -> None:
-        self._note("replay", view, suspects, reason)
+    def replay(self, view: int, reason: str) -> None:
+        self._note("replay", view, reason)
 
     def links_up(self) -> bool:
         return self.view > 0

@@ -37,12 +37,12 @@ def running() -> Membership:
 def test_a_death_and_its_replacement() -> None:
     members = running()
     assert members.died(1, 1, "killed", [(0, 1, 7)], 1.0) == [
-        SendView(2, (Member(0, 1, "a"), Member(1, 1, None)), (0,)),
+        SendView(2, (Member(0, 1, "a"), Member(1, 1, None)), (0,), ((0, 1, 7),), "worker 1: killed"),
         Launch(1, 2, 1.1),
     ]
     assert members.bound(1, 2, "c") == []  # not before the death is confirmed
     assert members.installed(0, 1, 2) == [
-        SendReplay(2, ((0, 1, 7),), "worker 1: killed", (0,)),
+        SendReplay(2, "worker 1: killed", (0,)),
         SendView(3, (Member(0, 1, "a"), Member(1, 2, "c")), (0, 1)),
     ]
     assert members.installed(0, 1, 3) == []
@@ -127,7 +127,8 @@ class Agreement(RuleBasedStateMachine):
         self.sent: dict[tuple[int, int], list[SendView]] = {}  # incarnation → views not yet confirmed
         self.state: dict[int, tuple[int, str]] = {}  # worker → incarnation, "launched" | "bound"
         self.confirmed: dict[tuple[int, int], int] = {}
-        self.owed: list[tuple[int, int, int]] = []
+        self.is_owed = False  # a replay
+        self.charged: list[tuple[int, int, int]] = []
         self.active: set[tuple[int, int]] = set()
         self.known: dict[int, int] = {}
         self.live: set[tuple[int, int]] = set()
@@ -150,9 +151,9 @@ class Agreement(RuleBasedStateMachine):
                 # All live members have confirmed the very view that it is for.
                 assert action.view == self.view
                 assert all(self.confirmed[each] == self.view for each in self.live)
-                assert sorted(action.suspects) == sorted(self.owed)
                 assert set(action.to) == {worker for worker, _ in self.live}
-                self.owed = []
+                assert self.is_owed
+                self.is_owed = False
             elif isinstance(action, Activate):
                 fresh = {(worker, self.state[worker][0]) for worker in action.workers}
                 assert not fresh & self.active, "activated twice"
@@ -174,6 +175,7 @@ class Agreement(RuleBasedStateMachine):
         self.live = {(worker, self.state[worker][0]) for worker in action.to}
         for worker in action.to:
             self.sent.setdefault((worker, self.state[worker][0]), []).append(action)
+        self.charged += action.suspects
 
     @precondition(lambda self: any(state == "launched" for _, state in self.state.values()))
     @rule(data=st.data())
@@ -197,15 +199,20 @@ class Agreement(RuleBasedStateMachine):
     def die(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from(sorted(self.state)))
         incarnation, _ = self.state[worker]
-        if any((m.worker, m.incarnation) == (worker, incarnation) and m.endpoint for m in self.members.members):
-            self.owed.append((worker, incarnation, 1))
+        was_member = any(
+            (m.worker, m.incarnation) == (worker, incarnation) and m.endpoint for m in self.members.members
+        )
         self.sent.pop((worker, incarnation), None)
         self.state[worker] = (incarnation, "dead")
         self.live.discard((worker, incarnation))
         self.now += 100.0
-        self.obey(self.members.died(worker, incarnation, "x", [(worker, incarnation, 1)], self.now))
+        self.is_owed |= was_member
+        suspect = (worker, incarnation, 1)
+        self.obey(self.members.died(worker, incarnation, "x", [suspect], self.now))
         if not self.live:
-            self.owed = []  # nobody is left who could replay
+            self.is_owed = False  # nobody is left who could replay
+        elif was_member and not self.is_given_up:
+            assert self.charged.count(suspect) == 1, "told with the view of its death"
 
     @rule()
     def wait(self) -> None:
@@ -224,7 +231,7 @@ class Agreement(RuleBasedStateMachine):
         assert {(m.worker, m.incarnation) for m in self.members.members if m.endpoint is not None} == {
             (worker, incarnation) for worker, (incarnation, _) in self.state.items()
         }
-        assert self.owed == []
+        assert not self.is_owed
         assert {(worker, incarnation) for worker, (incarnation, _) in self.state.items()} <= self.active
 
 

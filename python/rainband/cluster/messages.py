@@ -216,18 +216,22 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Install a view: rows of worker, incarnation, endpoint or None, public key."""
+    """Install a view: rows of worker, incarnation, endpoint or None, public key.
+
+    If it is for a death: rows of task, incarnation, attempt for what may be the cause, and how it was.
+    """
 
     view: int
     members: list[Any]
+    suspects: list[Any]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Everybody has installed the view: replay. Suspects are rows of task, incarnation, attempt."""
+    """Everybody has installed the view: replay."""
 
     view: int
-    suspects: list[Any]
     reason: str
 
 

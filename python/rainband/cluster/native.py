@@ -61,11 +61,20 @@ class WorkerEngine(Protocol):
 
     def stop_link(self) -> None: ...
 
-    def install_view(self, view: int, members: Sequence[tuple[int, int, int]]) -> None:
-        """Install a view: (worker, incarnation, pointer of the outbound socket or 0); blocks until it is done."""
+    def install_view(
+        self,
+        view: int,
+        members: Sequence[tuple[int, int, int]],
+        suspects: Sequence[tuple[int, int, int]],
+        reason: str,
+    ) -> None:
+        """Install a view: (worker, incarnation, pointer of the outbound socket or 0); blocks until it is done.
+
+        Roots among `suspects` (owner, its incarnation, attempt) are charged with an attempt, for `reason`.
+        """
         ...
 
-    def replay(self, view: int, suspects: Sequence[tuple[int, int, int]], reason: str) -> None: ...
+    def replay(self, view: int, reason: str) -> None: ...
 
     def links_up(self) -> bool:
         """Whether every live member of the view is connected, both ways."""

@@ -6,6 +6,8 @@ It reads its assignment from the parent pipe, from then on dies with the parent,
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import importlib
 import json
 import logging
@@ -35,6 +37,9 @@ def main(pipe: int) -> NoReturn:
     told = json.loads(_line(pipe))
     native.watch_parent(pipe)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what an interrupt means
+    with contextlib.suppress(OSError, ValueError):  # without a stderr nobody could read it
+        # What a crash, and the end of a call that never came back, leave on stderr: the stacks of all threads.
+        faulthandler.enable(2)
     sys.argv[:] = told["argv"]
     assignment = Assignment.from_json(told["assignment"])
     worker = Worker(

@@ -370,12 +370,12 @@ class Supervisor:
                 self._launches.append(action)
             elif isinstance(action, SendView):
                 members = [[m.worker, m.incarnation, m.endpoint, m.key] for m in action.members]
-                for worker in action.to:
-                    self._send(worker, msg.View(action.view, members))
-            elif isinstance(action, SendReplay):
                 suspects = [list(suspect) for suspect in action.suspects]
                 for worker in action.to:
-                    self._send(worker, msg.Replay(action.view, suspects, action.reason))
+                    self._send(worker, msg.View(action.view, members, suspects, action.reason))
+            elif isinstance(action, SendReplay):
+                for worker in action.to:
+                    self._send(worker, msg.Replay(action.view, action.reason))
             elif isinstance(action, Activate):
                 self._begin_spouts(action.workers)
             elif isinstance(action, GiveUp):

@@ -8,7 +8,7 @@ wait. A run of two workers whose second dies once:
     bound(0) bound(1)            SendView 1 {0.1, 1.1}       the first view waits for everybody
     installed(0) installed(1)    -
     ready(0) ready(1)            Activate 0.1 1.1            spouts begin when all links are up
-    died(1)                      SendView 2 {0.1, 1.1 away}, Launch 1.2 in 0.1 s
+    died(1)                      SendView 2 {0.1, 1.1 away; suspects}, Launch 1.2 in 0.1 s
     installed(0)                 SendReplay 2                all have failed what they held for 1.1
     bound(1)                     SendView 3 {0.1, 1.2}
     installed(0) installed(1), ready(1)                      Activate 1.2
@@ -73,11 +73,17 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class SendView:
-    """Tell these workers the view."""
+    """Tell these workers the view; if it is for a death, also what the dead had in hand, and why it died.
+
+    Suspects are charged when the view is installed: once some worker replays, what it fails as lost would be begun
+    anew before its owner hears that it may be what killed.
+    """
 
     view: int
     members: tuple[Member, ...]
     to: tuple[int, ...]
+    suspects: tuple[Suspect, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,6 @@ class SendReplay:
     """Everybody has confirmed a view that somebody died before: tell these workers to replay."""
 
     view: int
-    suspects: tuple[Suspect, ...]
     reason: str
     to: tuple[int, ...]
 
@@ -123,7 +128,6 @@ class _Worker:
 class _Owed:
     """A replay that waits for confirmations."""
 
-    suspects: list[Suspect] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
 
@@ -230,9 +234,9 @@ class Membership:
         member = self._members.get(worker)
         if member is not None and member.incarnation == incarnation:
             self._owed = self._owed or _Owed()
-            self._owed.suspects += suspects
-            self._owed.reasons.append(f"worker {worker}: {reason}")
-            actions += self._raise_view()
+            said = f"worker {worker}: {reason}"
+            self._owed.reasons.append(said)
+            actions += self._raise_view(tuple(suspects), said)
         found.incarnation, found.is_dead = incarnation + 1, False
         backoff_s = min(_BACKOFF_S * 2 ** (found.deaths - 1), _BACKOFF_MAX_S)
         actions.append(Launch(worker, found.incarnation, now + backoff_s))
@@ -254,14 +258,14 @@ class Membership:
         if self._owed is not None:
             owed, self._owed = self._owed, None
             if to := self._live():
-                actions.append(SendReplay(self._view, tuple(owed.suspects), "; ".join(owed.reasons), to))
+                actions.append(SendReplay(self._view, "; ".join(owed.reasons), to))
         waiting = [w for w, found in self._workers.items() if found.bound and self._members.get(w) != found.bound]
         is_first = not self._members
         if waiting and not (is_first and len(waiting) < len(self._workers)):
             actions += self._raise_view()
         return actions
 
-    def _raise_view(self) -> list[Action]:
+    def _raise_view(self, suspects: tuple[Suspect, ...] = (), reason: str = "") -> list[Action]:
         self._view += 1
         for worker, found in self._workers.items():
             if found.bound is not None:
@@ -270,7 +274,7 @@ class Membership:
                 self._members[worker] = Member(worker, last.incarnation, None)
         to = self._live()
         self._unconfirmed = set(to)
-        return [SendView(self._view, self.members, to)] if to else []
+        return [SendView(self._view, self.members, to, suspects, reason)] if to else []
 
     def _live(self) -> tuple[int, ...]:
         return tuple(sorted(w for w, member in self._members.items() if member.endpoint is not None))

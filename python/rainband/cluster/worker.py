@@ -252,14 +252,14 @@ class _Part:
             is_peer = endpoint is not None and worker != self._worker
             pointer = self._sockets.connect(worker, incarnation, endpoint, key) if is_peer else 0
             members.append((worker, incarnation, pointer))
-        self._commands.put(partial(self._install, message.view, members))
+        suspects = [(task, incarnation, attempt) for task, incarnation, attempt in message.suspects]
+        self._commands.put(partial(self._install, message.view, members, suspects, message.reason))
 
     def obey(self, message: Message) -> None:
         """Do what the supervisor says; `View` and `Finish` are not for here."""
         engine = self.engine
         if isinstance(message, Replay):
-            suspects = [(task, incarnation, attempt) for task, incarnation, attempt in message.suspects]
-            self._commands.put(partial(engine.replay, message.view, suspects, message.reason))
+            self._commands.put(partial(engine.replay, message.view, message.reason))
         elif isinstance(message, Activated):
             engine.activate()
         elif isinstance(message, Deactivated):
@@ -274,8 +274,10 @@ class _Part:
         elif isinstance(message, AskPending):
             self._client.post(PendingRows(message.request, pending_rows(engine.pending())))
 
-    def _install(self, view: int, members: list[tuple[int, int, int]]) -> None:
-        self.engine.install_view(view, members)
+    def _install(
+        self, view: int, members: list[tuple[int, int, int]], suspects: list[tuple[int, int, int]], reason: str
+    ) -> None:
+        self.engine.install_view(view, members, suspects, reason)
         self._installed = view
         self._client.post(Installed(view))
 

@@ -178,8 +178,17 @@ impl Engine {
     }
 
     /// Installs a view: (worker, incarnation, address of the socket to it or 0 if it cannot be reached) of every worker. On return
-    /// everything that was under way to processes that are gone has failed.
-    fn install_view(&self, py: Python<'_>, view: u64, members: Vec<(u32, u32, usize)>) -> PyResult<()> {
+    /// nothing more is under way to processes that are gone. `suspects`: (task, incarnation, attempt) of roots that were in hand when
+    /// their worker died, for `reason`.
+    #[expect(clippy::needless_pass_by_value, reason = "made of Python's list for this call")]
+    fn install_view(
+        &self,
+        py: Python<'_>,
+        view: u64,
+        members: Vec<(u32, u32, usize)>,
+        suspects: Vec<Suspect>,
+        reason: &str,
+    ) -> PyResult<()> {
         let remote = self.remote(py)?;
         let mut reachable = Vec::with_capacity(members.len());
         for (worker, incarnation, socket) in members {
@@ -199,15 +208,13 @@ impl Engine {
                 remote.control.connect(PeerIndex(worker), handle(py, socket)?);
             }
         }
-        py.detach(|| self.shared.install_view(view, &reachable));
+        py.detach(|| self.shared.install_view(view, &reachable, &suspects, reason));
         Ok(())
     }
 
-    /// All workers have confirmed `view`: what was begun before it was installed here is begun anew. `suspects`: (task, incarnation,
-    /// attempt) of roots that were in hand when their worker died, for `reason`.
-    #[expect(clippy::needless_pass_by_value, reason = "made of Python's list for this call")]
-    fn replay(&self, py: Python<'_>, view: u64, suspects: Vec<Suspect>, reason: &str) {
-        py.detach(|| self.shared.replay(view, &suspects, reason));
+    /// All workers have confirmed `view`: what was begun before it was installed here is begun anew, for `reason`.
+    fn replay(&self, py: Python<'_>, view: u64, reason: &str) {
+        py.detach(|| self.shared.replay(view, reason));
     }
 
     /// Whether every process of the current view is connected both ways.

@@ -49,6 +49,8 @@ pub struct Remote {
     pub ended: Vec<TaskId>,
     /// Attempts that died with an earlier process of this worker, by owner and hash of the user's id.
     pub charged: FxHashMap<(TaskId, u64), u32>,
+    /// What was lost with processes that died, of roots of other workers; told to them at the next replay.
+    unsaid: Mutex<Vec<RootRef>>,
     /// By view: up to where attempts are replayed when all have confirmed it.
     marks: Mutex<FxHashMap<u64, Vec<(TaskId, Mark)>>>,
     /// By cycle: members that are ready to end.
@@ -83,6 +85,7 @@ impl Remote {
             ended,
             slots,
             charged,
+            unsaid: Mutex::default(),
             marks: Mutex::default(),
             members,
             ending: Mutex::default(),
@@ -118,8 +121,18 @@ impl Shared {
     }
 
     /// Installs view number `view`: what was sent to processes that are gone fails, and nothing more goes to them. `members` are
-    /// (worker, incarnation, whether it can be reached).
-    pub fn install_view(&self, view: u64, members: &[(WorkerId, Incarnation, bool)]) {
+    /// (worker, incarnation, whether it can be reached). `suspects` were in hand when their worker died: they are charged with an
+    /// attempt.
+    ///
+    /// What is lost fails at [`Shared::replay`] only: failed here, it would be begun anew as a bystander, and the charge, which may
+    /// come from another worker's view of the same death, would find its attempt over. So a tuple that kills would go round for ever.
+    pub fn install_view(
+        &self,
+        view: u64,
+        members: &[(WorkerId, Incarnation, bool)],
+        suspects: &[Suspect],
+        reason: &str,
+    ) {
         let Some(remote) = &self.remote else { return };
         for (worker, incarnation, is_reachable) in members {
             if *worker == remote.me.worker {
@@ -128,8 +141,8 @@ impl Shared {
             let now = is_reachable.then_some(*incarnation);
             let before = std::mem::replace(&mut lock(&remote.members)[worker.index()], now);
             let lost = remote.links.install(*worker, now);
-            let failure = worker_lost(format!("worker {worker} died"));
-            self.fail_roots(&lost.roots, &failure);
+            // Own roots need no more: whatever is lost was begun before the mark below.
+            lock(&remote.unsaid).extend(lost.roots.iter().filter(|root| !remote.links.is_here(root.task)));
             if before != now && *is_reachable {
                 self.tell_successor(remote, *worker, *incarnation);
             }
@@ -139,6 +152,21 @@ impl Shared {
         let mut kept = lock(&remote.marks);
         kept.retain(|old, _| old + 64 > view);
         kept.insert(view, marks);
+        drop(kept);
+        // After the marks, so that the attempt that follows is not replayed with the bystanders.
+        self.charge(remote, suspects, reason);
+    }
+
+    fn charge(&self, remote: &Remote, suspects: &[Suspect], reason: &str) {
+        for (task, incarnation, attempt) in suspects {
+            let task = TaskId(*task);
+            if *incarnation != remote.me.incarnation.0 || task.index() >= self.tasks.len() || !self.is_here(task) {
+                continue;
+            }
+            let failure = Failure { reason: Reason::Crashed, task, error: reason.into(), retry: true };
+            lock(&self.task(task).ledger).fail(rainband_core::ids::AttemptId::from_bits(*attempt), failure);
+            self.ring(task);
+        }
     }
 
     /// A process takes the place of an earlier one, or comes first: it hears how far our tasks are, and our tasks that its tasks
@@ -176,18 +204,12 @@ impl Shared {
         id.map_or(0, |id| hash_of_id(id.bind(py)))
     }
 
-    /// All have confirmed `view`: what was begun before this worker installed it is begun anew, once. `suspects` were in hand when
-    /// their worker died: they are charged with an attempt.
-    pub fn replay(&self, view: u64, suspects: &[Suspect], reason: &str) {
+    /// All have confirmed `view`: what was begun before this worker installed it is begun anew, once, and others hear what was lost
+    /// here of theirs.
+    pub fn replay(&self, view: u64, reason: &str) {
         let Some(remote) = &self.remote else { return };
-        for (task, incarnation, attempt) in suspects {
-            let task = TaskId(*task);
-            if *incarnation != remote.me.incarnation.0 || task.index() >= self.tasks.len() || !self.is_here(task) {
-                continue;
-            }
-            let failure = Failure { reason: Reason::Crashed, task, error: reason.into(), retry: true };
-            lock(&self.task(task).ledger).fail(rainband_core::ids::AttemptId::from_bits(*attempt), failure);
-        }
+        let lost = std::mem::take(&mut *lock(&remote.unsaid));
+        self.fail_roots(&lost, &worker_lost(reason.into()));
         let marks = lock(&remote.marks).remove(&view).unwrap_or_default();
         for (task, mark) in marks {
             let failure = Failure { task, ..worker_lost(reason.into()) };
