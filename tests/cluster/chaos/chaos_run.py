@@ -53,7 +53,6 @@ class Chaos:
         workers: of each run.
         settings: of each run, as for --set.
         environment: of each run, besides that of this process.
-        may_leave_files: whether temporary files may stay: the process that would remove them was killed.
     """
 
     folder: Path
@@ -63,7 +62,6 @@ class Chaos:
     kills: list[Kill] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
-    may_leave_files: bool = False
 
     @property
     def tracks(self) -> Path:
@@ -256,4 +254,4 @@ def chaos_fixture(tmp_path: Path) -> Iterator[Chaos]:
     yield made
     left = made.close()
     assert not left, "processes outlived their run"
-    assert made.may_leave_files or not list(made.temporary.iterdir())
+    assert not list(made.temporary.iterdir()), "temporary files outlived their run"

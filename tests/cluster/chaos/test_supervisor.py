@@ -21,8 +21,7 @@ IMPORTED_MS = 400  # the command has come far enough to handle an interrupt itse
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_next_run_goes_on_where_a_killed_one_was(chaos: Chaos, seed: int) -> None:
-    """No process is left, and the state folder is all that the next run needs."""
-    chaos.may_leave_files = True
+    """No process is left, the state folder is all that the next run needs, and it cleans up."""
     chaos.start(pace=1500)
     chaos.wait_for_acks(100 + random.Random(seed).randrange(500))
     assert chaos.process is not None
