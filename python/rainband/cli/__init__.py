@@ -10,6 +10,7 @@ Exit codes, everywhere: see ``EXIT_CODES``.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -45,7 +46,12 @@ def main() -> NoReturn:
     if args in (["--version"], ["-V"]):
         sys.stdout.write(f"rainband {_version()}\n")
         sys.exit(0)
-    code = run_cli(args)
+    try:
+        code = run_cli(args)
+        # Whoever interrupts once more is obeyed already; in the interpreter's shutdown it would end in a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:  # while it told of the one before
+        code = 130
     if "rainband.run" in sys.modules:
         # Threads may still be inside calls of the user's that do not return; this gets the code out all the same.
         from rainband.run import leave  # noqa: PLC0415 - loaded already

@@ -1,16 +1,12 @@
 """Everything that the supervisor of a run has in its hands: folder, control channel, keys, launcher, files of slots.
 
 `Supervisor` decides and never touches any of it but through here. Only its control thread may enter, except for `ring`.
-The private folder (mode 0700) holds the sockets of `ipc` and the slots; it is removed at the end.
+The private folder (mode 0700) holds the sockets of `ipc` and the slots; see `folder`.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -19,19 +15,19 @@ from rainband.errors import ConfigError
 from . import logs, native
 from .assignment import Assignment
 from .control import Server
+from .folder import PrivateFolder
 from .keys import Doorkeeper, Keys, WorkerKeys
 from .messages import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from .launcher import Event, Launcher
     from .messages import Log, Message
     from .native import Slots
 
 __all__ = ["Headquarters"]
-
-_MAX_FOLDER_BYTES: Final = 80  # the path of a socket may have 107, and one in the folder is called worker-12.345
 
 
 class Headquarters:
@@ -65,7 +61,8 @@ class Headquarters:
         self._overrides = dict(overrides)
         self._state_dir = state_dir
         self._bind = bind
-        self._folder = _private_folder()
+        self._private = PrivateFolder()
+        self._folder = self._private.path
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._keys = None if bind is None else Keys.fresh()
         self._door = None if bind is None else Doorkeeper(self._context)
@@ -77,7 +74,7 @@ class Headquarters:
             if self._door is not None:
                 self._door.close()
             self._context.term()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._private.remove()
             where = f'"{self._folder}"' if bind is None else f'bind "{bind}"'
             raise ConfigError(f"{where}: sockets cannot be bound there: {str(error).lower()}") from error
 
@@ -176,16 +173,7 @@ class Headquarters:
             if self._door is not None:
                 self._door.close()
             self._context.term()
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _private_folder() -> Path:
-    """A folder of mode 0700 whose path is short enough for the names of sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="rainband-"))
-    if len(os.fsencode(folder)) > _MAX_FOLDER_BYTES:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="rainband-", dir="/tmp"))
-    return folder
+            self._private.remove()
 
 
 def _open(socket: zmq.Socket[bytes]) -> None:

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
 RAINBAND = str(Path(sys.executable).parent / "rainband")
@@ -51,7 +53,6 @@ class Chaos:
         workers: of each run.
         settings: of each run, as for --set.
         environment: of each run, besides that of this process.
-        may_leave_files: whether temporary files may stay: the process that would remove them was killed.
     """
 
     folder: Path
@@ -61,7 +62,6 @@ class Chaos:
     kills: list[Kill] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
-    may_leave_files: bool = False
 
     @property
     def tracks(self) -> Path:
@@ -132,7 +132,7 @@ class Chaos:
             code = self.process.wait(within_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the run did not end within {within_s:g} s\n{self.state_of_things()}") from None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, KeyError):
             self.reports.append(json.loads(self._out.read_text())["report"])
         return code
 
@@ -245,3 +245,13 @@ def children(pid: int) -> list[int]:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 found += map(int, (task / "children").read_text().split())
     return sorted(found)
+
+
+@pytest.fixture(name="chaos")
+def chaos_fixture(tmp_path: Path) -> Iterator[Chaos]:
+    """Runs of the test; test modules import it. Nothing may be left of them."""
+    made = Chaos(tmp_path / "chaos")
+    yield made
+    left = made.close()
+    assert not left, "processes outlived their run"
+    assert not list(made.temporary.iterdir()), "temporary files outlived their run"

@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import chaos_proxy
+
 from rainband import Bolt, Failure, Spout, TaskContext, Topology, codec, grouping
 
 FOLDER = Path(os.environ.get("CHAOS_FOLDER", "."))
@@ -48,6 +50,14 @@ class Rows:
 
     def add(self, *words: object) -> None:
         os.write(self._fd, (" ".join(map(str, words)) + "\n").encode())
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+chaos_proxy.from_settings(
+    json.loads(os.environ.get("CHAOS_WEATHER", "{}")), lambda what: Rows("weather").add(what, time.monotonic_ns())
+)
 
 
 class Body:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from chaos_check import check, read
+from chaos_run import chaos_fixture  # noqa: F401 - pytest finds it here
 from test_points import fault, run
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from chaos_check import Tracks, check, read
+from chaos_run import chaos_fixture  # noqa: F401 - pytest finds it here
 
 if TYPE_CHECKING:
     from chaos_run import Chaos
