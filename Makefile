@@ -83,7 +83,7 @@ test-python: $(VENV)/.core $(VENV)/.check-tools ## Tests of the Python code, top
 
 test-install: $(VENV)/.installs ## `pip install .` in an empty environment gives a working command
 
-bench: $(VENV)/.core $(VENV)/.check-tools ## Measure (about 5 minutes); benches/README.md has earlier results
+bench: $(VENV)/.core $(VENV)/.check-tools ## Measure (about 14 minutes); benches/README.md has earlier results
 	$(BIN)/python benches/run.py
 
 wheel: $(VENV)/.build-tools ## Build dist/*.whl for the interpreter of .venv

@@ -11,7 +11,7 @@ import sys
 
 from measure import HERE, parser
 
-NAMES = ("throughput", "latency", "sharing", "memory", "startup", "codec")
+NAMES = ("throughput", "latency", "sharing", "memory", "startup", "codec", "workers", "recovery")
 
 
 def main():

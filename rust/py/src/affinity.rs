@@ -59,6 +59,15 @@ pub fn current_core() -> i32 {
     unsafe { libc::sched_getcpu() }
 }
 
+/// The core for worker number `worker` of several on this machine: the cores of the process in turn.
+pub fn core_of_worker(worker: usize) -> Option<i32> {
+    let Mask(set) = allowed()?;
+    // SAFETY: reads bits of a plain mask; a core beyond its size is not in it.
+    let mut cores = (0..libc::CPU_SETSIZE).filter(|core| unsafe { libc::CPU_ISSET(*core as usize, set) });
+    let count = cores.clone().count();
+    cores.nth(worker % count)
+}
+
 /// Restricts the calling thread to `core`. Returns whether that worked.
 pub fn pin(core: i32) -> bool {
     // SAFETY: `set` is a plain bit mask; `CPU_SET` ignores a core beyond its size; 0 is the calling thread.

@@ -102,7 +102,9 @@ impl Seat {
             if turns.now_ns() < turns.home_from_ns.load(Ordering::Relaxed) {
                 return;
             }
-            home = affinity::current_core();
+            // Only once: a core that was given up is somebody else's, and the kernel knows a better one.
+            let first = turns.first_home.swap(ANYWHERE, Ordering::Relaxed);
+            home = if first == ANYWHERE { affinity::current_core() } else { first };
             turns.home.store(home, Ordering::Relaxed);
         }
         if home >= 0 && affinity::pin(home) {

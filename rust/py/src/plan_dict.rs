@@ -57,9 +57,10 @@ pub fn read_plan(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>, worker: Option<&B
         custom.insert((StreamId(id.unwrap_or_default()), ComponentId(subscriber as u32)), object);
     }
     let takes_turns = has_gil(py)?;
-    let turns = Turns::new(compiled.executors.len(), takes_turns);
-    let run_key = random_key();
     let remote = worker.map(|worker| read_worker(worker, &compiled, &settings)).transpose()?;
+    let number = remote.as_ref().map(|remote| remote.me.worker.index());
+    let turns = Turns::new(compiled.executors.len(), takes_turns, number);
+    let run_key = random_key();
     let tasks = (0..compiled.task_component.len())
         .map(|t| new_task(&compiled, &configs, &turns, run_key, TaskId(t as u32), remote.as_deref()))
         .collect();
