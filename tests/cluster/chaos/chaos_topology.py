@@ -28,7 +28,7 @@ from typing import Any
 
 import chaos_proxy
 
-from rainband import Bolt, Failure, Spout, TaskContext, Topology, codec, grouping
+from rainband import Bolt, Failure, Reject, Spout, TaskContext, Topology, codec, grouping
 
 FOLDER = Path(os.environ.get("CHAOS_FOLDER", "."))
 STOP = int(os.environ.get("CHAOS_STOP", "1000"))  # the last record; 0: go on until the file `enough` is there
@@ -134,6 +134,10 @@ def _hang_in_c() -> None:
     re.match(r"(a|a)*$", "a" * 200 + "b")
 
 
+def _reject() -> None:
+    raise Reject("planted")
+
+
 HARM = {
     "kill": _kill,
     "segfault": _segfault,
@@ -141,6 +145,7 @@ HARM = {
     "memory": _run_out_of_memory,
     "hang": _hang,
     "hang-in-c": _hang_in_c,
+    "reject": _reject,
 }
 
 
@@ -172,7 +177,7 @@ class Numbers(Spout):
         at("acked", n)
 
     def fail(self, n: int, failure: Failure) -> None:
-        self.rows.add("f", n, time.monotonic_ns(), failure.reason)
+        self.rows.add("f", n, time.monotonic_ns(), failure.reason.replace(" ", "-"))
 
     def dead(self, n: int, failure: Failure) -> None:
         self.rows.add("d", n, time.monotonic_ns())
