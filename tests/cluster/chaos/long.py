@@ -130,7 +130,7 @@ def _time(plan: Plan, chaos: Chaos, found: Tracks, outcome: Outcome) -> None:
         outcome.first_s.append((first - kill.at_ns) / 1e9)
         wanted = plan.pace * FULL_SHARE * WINDOW_NS / 1e9
         if wanted:
-            begins = range(kill.at_ns, acks[-1] - WINDOW_NS, WINDOW_NS // 4)
+            begins = range(first, acks[-1] - WINDOW_NS, WINDOW_NS // 4)
             full = next((t for t in begins if bisect_right(acks, t + WINDOW_NS) - bisect_left(acks, t) >= wanted), None)
             if full is not None:
                 outcome.full_s.append((full - kill.at_ns) / 1e9)
