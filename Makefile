@@ -28,13 +28,16 @@ WITH_LIBZMQ = RAINBAND_LIBZMQ=$$($(BIN)/python scripts/find-libzmq)
 CASES ?= 200
 SEEDS ?= 10000
 
+# How many processes `make chaos` kills.
+KILLS ?= 1000
+
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml)
 CORE_INPUTS := pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
 # Modules are packed whatever they are called; what else lies beside them might be forgotten.
 PACKAGE_DATA := $(shell find python -type f -not -name '*.py' -not -name '*.pyc' -not -name '*.so')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check-rust test-core test-faults simulate fuzz test-loom test-link figures-link check-python test-python test-install bench wheel docs clean
+.PHONY: help demo chaos test check-rust test-core test-faults simulate fuzz test-loom test-link figures-link check-python test-python test-install bench wheel docs clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -71,6 +74,10 @@ test-link: $(VENV)/.core ## Sockets, the I/O thread and the watch on the parent,
 
 figures-link: $(VENV)/.core ## Measure the link between workers (about a minute)
 	$(WITH_LIBZMQ) $(CARGO) test --locked --release --package rainband-link --quiet --test link -- figures --ignored --nocapture
+
+chaos: $(VENV)/.core $(VENV)/.check-tools ## Every fault test, and KILLS=1000 kills of workers and supervisors (about 20 minutes)
+	$(BIN)/python -m pytest -m 'chaos or not chaos' tests/cluster/chaos
+	$(BIN)/python tests/cluster/chaos/long.py --kills $(KILLS)
 
 check-python: $(VENV)/.core $(VENV)/.check-tools ## Format, lints and types of the Python code
 	$(BIN)/ruff check .

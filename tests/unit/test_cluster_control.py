@@ -191,6 +191,30 @@ def test_with_keys_only_those_on_the_list_get_in() -> None:
         context.term()
 
 
+def test_who_comes_before_its_key_is_known_gets_in_later() -> None:
+    """Workers hear of a view one after the other, so the first connects to peers that do not know it yet."""
+    contexts: list[zmq.Context[zmq.Socket[bytes]]] = [zmq.Context(), zmq.Context()]
+    supervisor, friend = Keys.fresh(), Keys.fresh()
+    door = Doorkeeper(contexts[0])
+    server = Server(contexts[0], "tcp://127.0.0.1:*", supervisor.guard, door)
+    client = Client(contexts[1], server.endpoint, (3, 1), lambda s: friend.enter(s, supervisor.public))
+    client.post(Hello(3))
+
+    def look() -> list[Any]:
+        client.poll(0.0)
+        return server.poll(0.05)
+
+    for _ in range(10):
+        assert look() == []
+    door.allow([friend.public])
+    assert until(look) == [(3, 1, Hello(3))]
+    client.close()
+    server.close()
+    door.close()
+    for context in contexts:
+        context.term()
+
+
 def test_without_a_doorkeeper_nobody_gets_in() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     supervisor, friend = Keys.fresh(), Keys.fresh()

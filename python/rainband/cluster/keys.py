@@ -8,6 +8,7 @@ itself (`Doorkeeper`), in the loop that it has anyway, and the sockets enforce i
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ __all__ = ["Doorkeeper", "Keys", "WorkerKeys"]
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _DOMAIN: Final = "rainband"
+_MOST_WAITING: Final = 64  # for their answer; those who came first are refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,32 +75,52 @@ class WorkerKeys:
 class Doorkeeper:
     """Answers the ZAP requests of one context from a list of public keys. Only one thread may enter.
 
+    Who is not on the list waits for its answer, up to the end of its handshake: workers hear of a view one after the
+    other, and the first connects to peers that do not know its key yet. Refused, libzmq would not connect again (400),
+    or only after the whole time of a handshake (300).
+
     Args:
         context: whose guarded sockets it answers for; it must be there before they are bound.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._allowed: set[bytes] = set()
-        self.socket = context.socket(zmq.REP)
+        self._waiting: deque[tuple[bytes, list[bytes]]] = deque()  # key, and the head of the answer
+        self.socket = context.socket(zmq.ROUTER)  # answers in any order
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(_ZAP_ENDPOINT)
 
     def allow(self, keys: Iterable[str]) -> None:
         """From now on let in the owners of these public keys, and nobody else. Who is in stays in."""
         self._allowed = {z85.decode(key) for key in keys}
+        waiting, self._waiting = self._waiting, deque()
+        for key, head in waiting:
+            self._decide(key, head)
 
     def answer(self) -> None:
         """Answer the requests that wait; to be called when `socket` can be read."""
         while True:
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                peer, _, version, request, domain, *rest = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            version, request, domain, *rest = frames
             mechanism, key = (rest[2], rest[3]) if len(rest) == 4 else (b"", b"")  # address, identity, mechanism, key
-            is_known = domain == _DOMAIN.encode() and mechanism == b"CURVE" and key in self._allowed
-            status = (b"200", b"OK") if is_known else (b"400", b"not of this run")
-            self.socket.send_multipart([version, request, *status, b"", b""])
+            head = [peer, b"", version, request]
+            if domain == _DOMAIN.encode() and mechanism == b"CURVE":
+                self._decide(key, head)
+            else:
+                self._say(head, b"400", b"not of this run")
+
+    def _decide(self, key: bytes, head: list[bytes]) -> None:
+        if key in self._allowed:
+            self._say(head, b"200", b"OK")
+            return
+        self._waiting.append((key, head))
+        if len(self._waiting) > _MOST_WAITING:
+            self._say(self._waiting.popleft()[1], b"300", b"not of this run")
+
+    def _say(self, head: list[bytes], status: bytes, text: bytes) -> None:
+        self.socket.send_multipart([*head, status, text, b"", b""])
 
     def close(self) -> None:
         """Close the door: from now on nobody gets in."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
@@ -181,16 +181,16 @@ class Chaos:
             return True
         return False
 
-    def kill_at_random(self, kills: int, seed: int, every_s: float = 0.4) -> None:
-        """Kill workers at random, at random moments, as long as the run goes on."""
-        chance = random.Random(seed)
+    def kill_at_random(self, kills: int, chance: random.Random, every_s: float = 0.4, *, bursts: bool = False) -> None:
+        """Kill workers at random moments while the run goes on; in bursts, some of them together."""
         victims: list[int] = []
         for _ in range(kills):
             if not victims:  # each in turn, as the pause before a restart doubles
                 victims = chance.sample(range(self.workers), self.workers)
             victim = victims.pop()
-            moment = time.monotonic() + chance.expovariate(1 / every_s)
-            wait_until(lambda moment=moment: time.monotonic() >= moment, "a moment")  # type: ignore[misc]
+            if not (bursts and chance.random() < 0.5):
+                moment = time.monotonic() + chance.expovariate(1 / every_s)
+                wait_until(lambda moment=moment: time.monotonic() >= moment, "a moment")  # type: ignore[misc]
             self.wait_for(lambda victim=victim: self.kill(victim), f"worker {victim}")  # type: ignore[misc]
 
     def acked(self) -> int:

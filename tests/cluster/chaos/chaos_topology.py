@@ -15,6 +15,7 @@ Where the environment says so (`CHAOS_FAULTS`, see `at`), the code harms its own
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import hashlib
 import json
@@ -28,7 +29,7 @@ from typing import Any
 
 import chaos_proxy
 
-from rainband import Bolt, Failure, Spout, TaskContext, Topology, codec, grouping
+from rainband import BatchBolt, Bolt, Failure, Reject, Spout, TaskContext, Topology, Tuple, codec, grouping
 
 FOLDER = Path(os.environ.get("CHAOS_FOLDER", "."))
 STOP = int(os.environ.get("CHAOS_STOP", "1000"))  # the last record; 0: go on until the file `enough` is there
@@ -134,6 +135,10 @@ def _hang_in_c() -> None:
     re.match(r"(a|a)*$", "a" * 200 + "b")
 
 
+def _reject() -> None:
+    raise Reject("planted")
+
+
 HARM = {
     "kill": _kill,
     "segfault": _segfault,
@@ -141,6 +146,7 @@ HARM = {
     "memory": _run_out_of_memory,
     "hang": _hang,
     "hang-in-c": _hang_in_c,
+    "reject": _reject,
 }
 
 
@@ -172,7 +178,7 @@ class Numbers(Spout):
         at("acked", n)
 
     def fail(self, n: int, failure: Failure) -> None:
-        self.rows.add("f", n, time.monotonic_ns(), failure.reason)
+        self.rows.add("f", n, time.monotonic_ns(), failure.reason.replace(" ", "-"))
 
     def dead(self, n: int, failure: Failure) -> None:
         self.rows.add("d", n, time.monotonic_ns())
@@ -198,6 +204,29 @@ class Halves(Bolt):
         at("halves-finish")
 
 
+class HalvesInBatches(BatchBolt):
+    outputs = ["n", "half", "body"]
+    batch_size = 20
+    batch_interval_s = 0.05
+
+    def process_batch(self, tuples: list[Tuple]) -> None:
+        for each in tuples:
+            at("halves", each["n"])
+            self.emit(each["n"], 0, each["body"], anchors=[each])
+            at("between", each["n"])
+            self.emit(each["n"], 1, each["body"], anchors=[each])
+
+
+class HalvesAsync(Bolt):
+    outputs = ["n", "half", "body"]
+
+    async def process(self, n: int, body: Body) -> None:
+        self.emit(n, 0, body)
+        await asyncio.sleep(0.001)
+        at("between", n)
+        self.emit(n, 1, body)
+
+
 class Sink(Bolt):
     def prepare(self, context: TaskContext) -> None:
         self.task = context.task_id
@@ -219,7 +248,9 @@ class Sink(Bolt):
         at("sink-close")
 
 
+KINDS: dict[str, type[Bolt]] = {"plain": Halves, "batches": HalvesInBatches, "async": HalvesAsync}
+
 topology = Topology("chaos")
 topology.spout("numbers", Numbers, config={"on_workers": [0]})
-topology.bolt("halves", Halves, inputs="numbers", config={"on_workers": [1]})
+topology.bolt("halves", KINDS[os.environ.get("CHAOS_KIND", "plain")], inputs="numbers", config={"on_workers": [1]})
 topology.bolt("sink", Sink, inputs={"halves": grouping.fields("n")}, parallelism=2, config={"on_workers": [2]})

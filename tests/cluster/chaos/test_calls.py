@@ -42,6 +42,27 @@ def test_a_tuple_that_kills_whoever_takes_it(chaos: Chaos) -> None:
     assert 'in hand: bolt "halves" task 1, a tuple of spout "numbers"' in chaos.stderr
 
 
+@pytest.mark.parametrize("kind", ["batches", "async"])
+def test_one_that_kills_among_others_in_hand(chaos: Chaos, kind: str) -> None:
+    """What stood in the batch with it, or was in flight, is suspected once; from then on each is tried alone."""
+    chaos.settings |= {"max_attempts": MAX_ATTEMPTS}
+    poison = fault("between", "kill", 300, times=MAX_ATTEMPTS)
+    chaos.start(stop=900, faults=[poison], CHAOS_KIND=kind)
+    code = chaos.finish()
+    assert code == 6, chaos.state_of_things()
+    found = read(chaos.tracks, chaos.state)
+    assert found.letters == {300: "crashed"}
+    check(found, chaos.reports, deaths=MAX_ATTEMPTS, max_pending=200)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("kind", ["batches", "async"])
+@pytest.mark.parametrize("point", ["emitted", "between", "before-write"])
+def test_other_kinds_of_bolts_killed(chaos: Chaos, point: str, kind: str) -> None:
+    chaos.environment["CHAOS_KIND"] = kind
+    run(chaos, fault(point, "kill", 300))
+
+
 def test_several_that_kill(chaos: Chaos) -> None:
     """In two bolts; each is found out although innocents stand beside them."""
     chaos.settings |= {"max_attempts": MAX_ATTEMPTS}

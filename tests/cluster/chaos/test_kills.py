@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ def run_with_kills(folder: Path, kills: int, seed: int) -> Chaos:
     try:
         chaos.start(pace=1500)
         chaos.wait_for_acks(100)
-        chaos.kill_at_random(kills, seed)
+        chaos.kill_at_random(kills, random.Random(seed), bursts=seed % 2 == 1)
         chaos.wait_for_acks(100)
         chaos.enough()
         code = chaos.finish()

@@ -20,12 +20,22 @@ WEATHER: dict[str, dict[str, float]] = {
 }
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("transport", ["ipc", "tcp"])
 @pytest.mark.parametrize("weather", WEATHER)
 def test_weather(chaos: Chaos, weather: str, transport: str) -> None:
+    ride_out(chaos, weather, transport, 5)
+
+
+@pytest.mark.parametrize("weather", ["cut", "corrupt"])
+def test_a_storm(chaos: Chaos, weather: str) -> None:
+    ride_out(chaos, weather, "ipc", 1.5)
+
+
+def ride_out(chaos: Chaos, weather: str, transport: str, seconds: float) -> None:
     chaos.settings |= {"transport": transport}
-    chaos.start(pace=500, CHAOS_WEATHER=json.dumps(WEATHER[weather]))
-    chaos.wait_for_acks(3500)  # beyond the bad weather
+    chaos.start(pace=500, CHAOS_WEATHER=json.dumps(WEATHER[weather] | {"calm_s": seconds}))
+    chaos.wait_for_acks(int(500 * (seconds + 2)))  # beyond the bad weather
     chaos.enough()
     assert chaos.finish() == 0, chaos.state_of_things()
     found = read(chaos.tracks, chaos.state)

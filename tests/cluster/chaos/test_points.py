@@ -39,13 +39,25 @@ def run(chaos: Chaos, *faults: dict[str, object], deaths: int | None = None) -> 
     return found
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("point", [*SOURCE, *HALVES, *SINK])
 def test_killed(chaos: Chaos, point: str) -> None:
     run(chaos, fault(point, "kill", 300))
 
 
-def test_all_killed_at_once(chaos: Chaos) -> None:
-    run(chaos, fault("emit", "kill", 300), fault("between", "kill", 280), fault("after-write", "kill", 260))
+@pytest.mark.parametrize(
+    "points",
+    [
+        ("emit", "between", "after-write"),
+        ("emitted", "behind", "before-write"),
+        ("acked", "encode", "sink-flush"),
+        ("open", "halves-prepare", "sink-finish"),
+        ("halves-finish", "sink-close"),
+    ],
+    ids="+".join,
+)
+def test_several_killed(chaos: Chaos, points: tuple[str, ...]) -> None:
+    run(chaos, *(fault(point, "kill", 300) for point in points))
 
 
 @pytest.mark.parametrize("do", ["segfault", "exit", "memory"])

@@ -19,7 +19,7 @@ MAX_PENDING = 200
 IMPORTED_MS = 400  # the command has come far enough to handle an interrupt itself
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 5))])
 def test_the_next_run_goes_on_where_a_killed_one_was(chaos: Chaos, seed: int) -> None:
     """No process is left, the state folder is all that the next run needs, and it cleans up."""
     chaos.start(pace=1500)
@@ -41,7 +41,7 @@ def test_the_next_run_goes_on_where_a_killed_one_was(chaos: Chaos, seed: int) ->
     assert found.read_again <= 1500 * 0.5 + MAX_PENDING
 
 
-@pytest.mark.parametrize("worker", [0, 1, 2, None])
+@pytest.mark.parametrize("worker", [1, *(pytest.param(worker, marks=pytest.mark.chaos) for worker in (0, 2, None))])
 def test_a_process_that_is_stopped_and_continued(chaos: Chaos, worker: int | None) -> None:
     """Nobody takes it for dead, and what waited does not time out."""
     chaos.settings |= {"ack_timeout_s": 1}
@@ -83,7 +83,7 @@ def test_interrupts(chaos: Chaos, signals: int) -> None:
     assert code == 0 or signals > 1
 
 
-@pytest.mark.parametrize("delay_ms", [100, 400, 600, 800])
+@pytest.mark.parametrize("delay_ms", [400, *(pytest.param(ms, marks=pytest.mark.chaos) for ms in (100, 600, 800))])
 def test_interrupts_at_the_start(chaos: Chaos, delay_ms: int) -> None:
     chaos.start(pace=1500)
     begin_at = time.monotonic() + delay_ms / 1000
