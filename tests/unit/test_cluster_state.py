@@ -90,6 +90,7 @@ def test_positions_are_whatever_travels_as_in_one_process(kept: tuple[Keeper, Lo
     asked, at = Asked(), datetime(2026, 11, 21, 10, 53, tzinfo=UTC)
     remote(asked, []).save_positions([("lines", 0, 2, at)])
     [saved] = asked.messages
+    assert isinstance(saved, Positions)
     assert wait_for(lambda then: keeper.save_positions(saved.rows, then)) == [None]
     assert state.position("lines", 0, 2) == at
     [rows, error] = wait_for(keeper.read_positions)
