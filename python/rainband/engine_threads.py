@@ -39,12 +39,18 @@ class EngineThreads:
         engine: what they run.
         executors: (index, name of the component) of each executor.
         on_defect: called on the thread whose body raised.
+        on_end: called on every thread whose body has returned.
     """
 
     def __init__(
-        self, engine: Bodies, executors: Iterable[tuple[int, str]], on_defect: Callable[[BaseException], None]
+        self,
+        engine: Bodies,
+        executors: Iterable[tuple[int, str]],
+        on_defect: Callable[[BaseException], None],
+        on_end: Callable[[], object] | None = None,
     ) -> None:
         self._on_defect = on_defect
+        self._on_end = on_end
         self.all: list[threading.Thread] = []
         serial: dict[str, int] = {}
         for index, component in executors:
@@ -93,3 +99,5 @@ class EngineThreads:
         finally:
             if "rainband.aio" in sys.modules:  # asyncio is not imported for those who do not use it
                 sys.modules["rainband.aio"].close_loop()
+            if self._on_end is not None:
+                self._on_end()

@@ -10,14 +10,45 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rig import DEADLINE_S, Rig, wait_until
 
+from rainband import run as run_module
+from rainband.cluster import native
+from rainband.cluster.start import start as start_workers
+from rainband.cluster.threads import ThreadLauncher
+from rainband.plan import compile_plan
 from rainband.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from rainband import Topology
 
 KEPT = {"lock", "positions.json", "dead_letters.jsonl"}
 """All that a run may leave in the state folder that the user gave it."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every scenario runs in one process and on two workers, unless it says why it cannot."""
+    if "launcher" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("in_one_process")
+        metafunc.parametrize("launcher", ["process"] if only else ["process", "workers"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def launcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the scenario runs on. Its two workers are threads of this process: they share lists and closures with it."""
+    name = str(request.param)
+    if name == "workers":
+        monkeypatch.setattr(run_module, "start", _start_on_two_workers)
+    return name
+
+
+def _start_on_two_workers(
+    topology: Topology, *, workers: int | None = None, config: Mapping[str, Any] | None = None
+) -> Run:
+    overrides = {"workers": workers or 2, **(config or {})}
+    plan = compile_plan(topology, overrides)
+    return start_workers(topology, plan, overrides, ThreadLauncher(plan, native.new_engine))
 
 
 class Runs:

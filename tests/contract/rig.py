@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from rainband import Bolt, Failure, RunError, Spout, TaskContext, Topology
+from rainband.errors import WorkerError
 
 if TYPE_CHECKING:
     import threading
@@ -30,6 +34,23 @@ def wait_until(condition: Callable[[], object], what: str = "", within_s: float 
     while not condition():
         assert time.monotonic() < give_up, f"not within {within_s:g} s: {what or condition}"
         time.sleep(0.001)
+
+
+def in_one_process(why: str) -> pytest.MarkDecorator:
+    """Marks a scenario that is not run on workers."""
+    return pytest.mark.in_one_process(why)
+
+
+def is_caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an exception of this class is why a run failed; from a worker its name comes, and not itself."""
+    cause = error.__cause__
+    return cause.kind == kind.__name__ if isinstance(cause, WorkerError) else isinstance(cause, kind)
+
+
+def traceback_of(error: BaseException) -> str:
+    """The user's traceback of why a run failed."""
+    cause = error.__cause__
+    return cause.traceback if isinstance(cause, WorkerError) else "".join(traceback.format_exception(cause))
 
 
 class Rig:

@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from rig import Numbers, wait_until
+from rig import Numbers, in_one_process, wait_until
 
 from rainband import DROP, Bolt, Failure, Reject, TaskContext, Tuple
 
@@ -143,6 +143,7 @@ def command(folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-c", main, "run", str(folder / "counted.py"), *settings, "--json"]
 
 
+@in_one_process("runs a program of its own")
 def test_the_command_line_leaves_with_what_is_pending(tmp_path: Path) -> None:
     """ENGINE 1.1, 5.5: two signals: exit code 130, the pending roots are told, the position has not moved past them."""
     with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -164,6 +165,7 @@ def test_the_command_line_leaves_with_what_is_pending(tmp_path: Path) -> None:
     assert position <= 20
 
 
+@in_one_process("runs a program of its own")
 def test_a_drain_out_of_time_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
     """ENGINE 1.1: pending at a drain timeout: exit code 5."""
     options = ["--set", "drain_timeout_s=0.1"]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rig import DEADLINE_S, Burst, Gate, Notes, Rig, wait_until
+from rig import DEADLINE_S, Burst, Gate, Notes, Rig, in_one_process, wait_until
 
 from rainband import Bolt, Reject, Spout, TaskContext, Topology, Tuple, bolt, grouping
 
@@ -242,6 +242,7 @@ def test_an_idle_async_bolt_costs_nothing(tmp_path: Path) -> None:
     assert time.process_time() - before < 0.2
 
 
+@in_one_process("a queue counts tuples, a link bytes")
 def test_a_tuple_that_comes_while_the_loop_waits_for_room_is_seen(rig: Rig) -> None:
     """ENGINE 2.2, 4.1: news that come while the executor waits before a full queue wake its loop afterwards."""
     gate, go, entered = threading.Event(), threading.Event(), threading.Event()
@@ -290,6 +291,7 @@ def test_a_tuple_that_comes_while_the_loop_waits_for_room_is_seen(rig: Rig) -> N
     assert report.components["two"].roots.acked == 2
 
 
+@in_one_process("open: the audit asks nobody in other workers")
 def test_what_is_finished_while_another_coroutine_blocks_is_not_lost(rig: Rig) -> None:
     """ENGINE 2.2: what a coroutine emitted and acked is held by its executor until the loop hands it over."""
     notes = Notes()

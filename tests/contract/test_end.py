@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import DEADLINE_S, Collect, Identity, Notes, Numbers, Quiet, wait_until
+from rig import DEADLINE_S, Collect, Identity, Notes, Numbers, Quiet, in_one_process, is_caused_by, wait_until
 
 from rainband import BatchBolt, Bolt, DrainError, Spout, TaskContext, Tuple
 
@@ -152,6 +152,7 @@ def test_flush_waits_for_all_inputs(rig: Rig) -> None:
     assert events[6:] in (["process 1", "flush", "finish"], ["process 1", "flush", "flush", "finish"])
 
 
+@in_one_process("open: a worker does not see what others hold")
 def test_a_standstill_at_max_pending_is_told(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """ENGINE 5.1: spouts at `max_pending` and everything held by bolts: a warning names those bolts."""
     topology = rig.topology(max_pending=3, ack_timeout_s=60.0)
@@ -340,6 +341,7 @@ def test_many_producers_and_consumers_end_once(rig: Rig) -> None:
     assert len(seen) == 160 + 170 + 150
 
 
+@in_one_process("runs no topology")
 def test_the_envelope_has_room_for_a_stamp() -> None:
     """ENGINE 5.4: the head of every envelope carries `stamp: u64`, inherited as the maximum of the anchors."""
     head = re.search(r"pub struct Head \{(.*?)\n\}", (CORE / "tuple.rs").read_text(), re.DOTALL)
@@ -480,7 +482,7 @@ def test_every_task_that_was_opened_is_closed(rig: Rig, place: str) -> None:  # 
         rig.run(topology)
     else:
         error = rig.fails(topology)
-        assert isinstance(error.__cause__, ValueError)
+        assert is_caused_by(error, ValueError)
     opened = sorted((name, thread) for call, name, thread in calls if call == "open")
     closed = sorted((name, thread) for call, name, thread in calls if call == "close")
     assert opened == closed

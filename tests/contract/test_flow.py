@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import DEADLINE_S, Collect, Gate, Identity, Notes, Numbers, Quiet, wait_until
+from rig import DEADLINE_S, Collect, Gate, Identity, Notes, Numbers, Quiet, in_one_process, wait_until
 
 from rainband import BatchBolt, Bolt, Spout, TaskContext, TopologyError, Tuple, grouping
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rig import Rig
 
 
+@in_one_process("a queue counts tuples, a link bytes")
 def test_a_full_queue_holds_its_producers_back_up_to_the_spout(rig: Rig) -> None:
     """ENGINE 4.1: with the last bolt standing still every queue before it fills to its capacity and no further."""
     gate = threading.Event()
@@ -86,6 +87,7 @@ def test_queues_are_bounded_in_bytes_too(rig: Rig) -> None:
     assert rig.run(again).components["large"].roots.acked == 5
 
 
+@in_one_process("counts what passes: a link lets a section more through than a queue")
 def test_queue_bytes_hold_replays_back_too(rig: Rig) -> None:
     """ENGINE 4.1: a replay is as large as its tuple was, and waits for room like it."""
     gate = threading.Event()
@@ -268,6 +270,7 @@ def test_an_output_waits_for_the_call_in_progress_at_most(rig: Rig) -> None:
     assert sorted(acked)[36] <= 2, "acks waited for later calls"
 
 
+@in_one_process("a queue counts tuples, a link bytes")
 def test_one_slow_task_does_not_hoard_work(rig: Rig) -> None:
     """ENGINE 4.6: of two tasks one is stuck in a call; what waits behind that call is a slice, not a queue."""
     gate = threading.Event()
@@ -294,6 +297,7 @@ def test_one_slow_task_does_not_hoard_work(rig: Rig) -> None:
         rig.finish(running)
 
 
+@in_one_process("a queue counts tuples, a link bytes")
 def test_ticks_come_on_time_while_the_queue_is_full(rig: Rig) -> None:
     """ENGINE 4.6: ticks of 0.05 s are looked at between tuples and come although the inbox never empties."""
     over = threading.Event()
@@ -355,6 +359,7 @@ def test_ticks_do_not_pile_up(rig: Rig) -> None:
     assert all(gap > 0.005 for gap in gaps), "two ticks at once"
 
 
+@in_one_process("a queue counts tuples, a link bytes")
 def test_a_task_that_is_blocked_on_output_ticks_when_that_ends(rig: Rig) -> None:
     """ENGINE 4.6: no tick runs in the middle of an emit; the next one comes as soon as there is room."""
     gate = threading.Event()

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import pytest
 import xxhash
-from rig import Notes, Numbers
+from rig import Notes, Numbers, in_one_process
 
 from rainband import Bolt, KeyTypeError, Reject, Spout, Stream, TaskContext, grouping
 from rainband._core import key_bytes, key_group, key_task
@@ -95,14 +95,17 @@ def sort(rig: Rig, values: Iterable[Any], how: Grouping, tasks: int, **config: A
 
 
 @pytest.mark.parametrize("how", [grouping.shuffle(), grouping.none(), grouping.local_or_shuffle()])
-def test_shuffled_shares_are_even(rig: Rig, how: Grouping) -> None:
+def test_shuffled_shares_are_even(rig: Rig, how: Grouping, launcher: str) -> None:
     """Within 1 % of even over 100,000 tuples when no queue fills, whichever word the user prefers."""
+    is_split = launcher == "workers" and how == grouping.local_or_shuffle()  # two of the tasks are where the spout is
+    even = 50_000 if is_split else 25_000
     by_task = sort(rig, range(100_000), how, 4, queue_capacity=2**20)
-    shares = [sum(mine.values()) for mine in by_task.values()]
+    shares = [sum(mine.values()) for mine in by_task.values() if mine]
     assert sum(shares) == 100_000
-    assert all(abs(share - 25_000) <= 250 for share in shares)
+    assert all(abs(share - even) <= even // 100 for share in shares)
 
 
+@in_one_process("a queue counts tuples, a link bytes")
 def test_shuffle_passes_over_a_task_that_is_full(rig: Rig) -> None:
     """One task of three stands still with a full queue; the others do the rest, and the source does not wait."""
     gate = threading.Event()
@@ -137,6 +140,7 @@ def test_fields_sends_equal_keys_to_the_published_task(rig: Rig) -> None:
         assert sum(by_task.values(), Counter()) == Counter(words)
 
 
+@in_one_process("its values cannot travel")
 def test_fields_of_several_names_in_their_order(rig: Rig) -> None:
     """The key is the values of the named fields in the order of the names, whatever else the tuple carries."""
     by_task: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
@@ -392,6 +396,7 @@ def vectors() -> list[dict[str, Any]]:
     return rows
 
 
+@in_one_process("runs no topology")
 @pytest.mark.parametrize("row", vectors(), ids=lambda row: str(row["key"])[:40])
 def test_keys_are_as_published(row: dict[str, Any]) -> None:
     """Bytes, XXH3-64 of another implementation, group and tasks of every test vector."""
@@ -405,12 +410,14 @@ def test_keys_are_as_published(row: dict[str, Any]) -> None:
         assert key_task((key,), int(n)) == task == group * int(n) // 4096
 
 
+@in_one_process("runs no topology")
 def test_every_type_of_key_has_a_vector() -> None:
     """The published vectors leave no listed type out."""
     kinds = {type(eval(row["key"], dict(NAMES))) for row in vectors()}
     assert kinds >= {type(None), bool, int, float, str, bytes, date, datetime, timedelta, UUID, Color, tuple}
 
 
+@in_one_process("runs no topology")
 @pytest.mark.parametrize(
     "keys",
     [
@@ -433,6 +440,7 @@ def test_equal_keys_are_alike(keys: tuple[Any, ...]) -> None:
     assert len({key_bytes((("in a tuple", key),)) for key in keys}) == 1
 
 
+@in_one_process("runs no topology")
 def test_different_keys_are_told_apart() -> None:
     """No two keys that differ share their bytes, whatever their types and however values meet in a tuple."""
     keys: list[Any] = [None, 0, 1, -1, 2**64, 0.5, "", "0", "a", b"", b"a", date(2024, 1, 1), datetime(2024, 1, 1)]
@@ -444,6 +452,7 @@ def test_different_keys_are_told_apart() -> None:
     assert key_bytes(("a", "b")) != key_bytes((("a", "b"),))
 
 
+@in_one_process("runs no topology")
 @pytest.mark.parametrize(("values", "place"), [((Decimal(1),), 0), ((1, float("nan")), 1), (("a", "b", [1]), 2)])
 def test_key_functions_name_the_place_of_what_is_none(values: tuple[Any, ...], place: int) -> None:
     """`KeyTypeError`, which is a TypeError too, says which value is no key."""
@@ -459,6 +468,7 @@ class Word(str):
     __slots__ = ()
 
 
+@in_one_process("runs no topology")
 def test_subclasses_of_key_types_are_their_base() -> None:
     """A `str` of another name is equal to a plain one, so it must go to the same task."""
     assert key_bytes((Word("a"),)) == key_bytes(("a",))

@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import DEADLINE_S, Notes, Numbers, wait_until
+from rig import DEADLINE_S, Notes, Numbers, in_one_process, wait_until
 
 from rainband import DEAD_LETTER, DROP, Bolt, Failure, Reject, TaskContext, Tuple, retry
 
@@ -90,6 +90,7 @@ def test_the_backoff_doubles_up_to_its_bound_with_jitter(rig: Rig) -> None:
         assert max(column) - min(column) > full * 0.05, "no jitter"
 
 
+@in_one_process("looks at the report within a call; that of workers may be a quarter of a second old")
 def test_a_root_in_backoff_keeps_its_place(rig: Rig) -> None:
     """ENGINE 2.3: `max_pending` counts roots that wait for their next attempt, which bounds every retry storm."""
     pending: list[int] = []
@@ -262,6 +263,7 @@ def test_every_replay_goes_through_the_grouping_again(rig: Rig) -> None:
     assert sorted(seen) == [(name, n, a) for name in ("left", "right") for n in (1, 2, 3) for a in (1, 2)]
 
 
+@in_one_process("looks at the identity of objects")
 def test_replays_keep_their_values_and_ids_when_values_are_not_hashable(rig: Rig) -> None:
     """ENGINE 2.3: what is replayed is the object that was emitted, ids need be neither unique nor hashable."""
     values = [{"a": [1]}, {"a": [1]}]

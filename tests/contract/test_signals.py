@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rig import in_one_process
 
 PROGRAM = r"""
 import sys, time
@@ -54,6 +55,7 @@ def start(tmp_path: Path, pause_s: float) -> subprocess.Popen[str]:
     )
 
 
+@in_one_process("runs a program of its own")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_drains_what_is_in_flight(tmp_path: Path, number: signal.Signals) -> None:
     with start(tmp_path, 0.002) as process:
@@ -73,6 +75,7 @@ def test_the_first_signal_drains_what_is_in_flight(tmp_path: Path, number: signa
     assert stored["position"] == account["emitted"]
 
 
+@in_one_process("runs a program of its own")
 def test_the_second_signal_stops_at_once_and_tasks_are_closed(tmp_path: Path) -> None:
     begun = time.monotonic()
     with start(tmp_path, 0.25) as process:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import is_caused_by
 
 from rainband import At, Bolt, Reject, RunError, Spout, StateError, TaskContext, Topology, Tuple, bolt, spout
 
@@ -162,7 +163,7 @@ def test_a_dead_letter_that_cannot_be_written_stops_the_run_and_its_root_stays_p
     resolved: list[tuple[str, int]] = []
     with pytest.raises(RunError, match=r"a dead letter cannot be written to .*: Is a directory") as caught:
         topology(refuse, resolved, tmp_path, stop=1).run()
-    assert isinstance(caught.value.__cause__, StateError)
+    assert is_caused_by(caught.value, StateError)
     assert resolved == []
     report = caught.value.report
     assert report is not None

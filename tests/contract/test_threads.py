@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import Idle, Numbers, Quiet, wait_until
+from rig import Idle, Numbers, Quiet, in_one_process, wait_until
 
 from rainband import Bolt, TaskContext
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rig import Rig
 
 
+@in_one_process("each worker numbers its threads from 0")
 def test_executors_are_threads_of_python_for_life(rig: Rig) -> None:
     """ENGINE 6.1: every hook of a task runs on one `threading.Thread`, so thread-locals and sqlite3 objects work."""
     local = threading.local()
@@ -149,12 +150,14 @@ def python(folder: Path, text: str, **options: Any) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **options)
 
 
+@in_one_process("runs a program of its own")
 def test_deep_recursion_raises_instead_of_crashing(tmp_path: Path) -> None:
     """ENGINE 6.1: 12,000 levels with C frames between them, more than a default stack of another thread may hold."""
     done = python(tmp_path, DEEP)
     assert (done.returncode, done.stdout) == (0, "{'error': 1}\n"), done.stderr
 
 
+@in_one_process("runs a program of its own")
 def test_what_user_code_starts_sees_all_cores(rig: Rig) -> None:
     """ENGINE 6.3: threads, pools and child processes of a task do not inherit a core that the engine chose."""
     cores = os.sched_getaffinity(0)
@@ -249,6 +252,7 @@ print(codes, report.components["numbers"].roots.acked, report.components["last"]
 """
 
 
+@in_one_process("runs a program of its own")
 def test_a_fork_in_a_bolt_harms_nobody(tmp_path: Path) -> None:
     """ENGINE 6.4: every engine call in the child raises, its destructors touch nothing, and the parent goes on."""
     done = python(tmp_path, FORK)
@@ -290,6 +294,7 @@ print(topology.run().components["numbers"].roots.acked, flush=True)
 """
 
 
+@in_one_process("runs a program of its own")
 def test_a_child_that_returns_from_process_does_not_go_on_as_an_engine(tmp_path: Path) -> None:
     """ENGINE 6.4: what waits in the queues is the parent's; a child that comes back into the loop ends there."""
     done = python(tmp_path, RETURNS)
@@ -299,6 +304,7 @@ def test_a_child_that_returns_from_process_does_not_go_on_as_an_engine(tmp_path:
     assert lines[-1] == "20"
 
 
+@in_one_process("runs a program of its own")
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the module has another name there")
 def test_sub_interpreters_are_refused(tmp_path: Path) -> None:
     """ENGINE 6.4: importing the engine in a second interpreter raises and says why."""
@@ -350,6 +356,7 @@ print("leaving", flush=True)
 """
 
 
+@in_one_process("runs a program of its own")
 @pytest.mark.parametrize("end", ["", "raise ValueError('at the end')\n", "sys.exit(7)\n"])
 def test_the_interpreter_ends_below_a_run(tmp_path: Path, end: str) -> None:
     """ENGINE 6.4: a program that ends while a run lasts stops it, closes its tasks, and exits as it would without."""

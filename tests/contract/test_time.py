@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import DEADLINE_S, Burst, Collect, Identity, Notes, Numbers, Quiet, wait_until
+from rig import DEADLINE_S, Burst, Collect, Identity, Notes, Numbers, Quiet, in_one_process, wait_until
 
 from rainband import BatchBolt, Bolt, TaskContext, Tuple
 
@@ -225,6 +225,7 @@ print(topology.run().components["holds"].failed)
 """
 
 
+@in_one_process("runs a program of its own")
 def test_a_suspended_machine_times_nothing_out(tmp_path: Path) -> None:
     """ENGINE 2.1: after a suspended machine wakes nothing expires before its holders have had the time to go on."""
     program = tmp_path / "program.py"
@@ -240,6 +241,7 @@ def test_a_suspended_machine_times_nothing_out(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+@in_one_process("such a call ends the process of its worker")
 def test_one_call_that_never_ends_stops_the_run(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
     """ENGINE 2.2: a synchronous call above `execute_timeout_s` stops the run with exit 1, the stacks are dumped."""
     over = threading.Event()
@@ -393,6 +395,7 @@ def test_the_audit_finds_what_the_engine_lost(rig: Rig, runs: Runs) -> None:
     assert report.counters["lost"] == 4
 
 
+@in_one_process("open: the audit asks nobody in other workers")
 def test_the_audit_leaves_what_somebody_holds(rig: Rig) -> None:
     """ENGINE 2.2: roots that are held, queued behind a slow bolt, in a call, or in backoff are not lost."""
     notes = Notes()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import Burst, Collect, Identity, Notes, Numbers, Quiet, wait_until
+from rig import Burst, Collect, Identity, Notes, Numbers, Quiet, in_one_process, is_caused_by, traceback_of, wait_until
 
 from rainband import Bolt, EmitError, Reject, RunError, Spout, TaskContext, Tuple, bolt
 
@@ -263,8 +263,8 @@ def test_on_error_stop_stops_with_the_users_exception(rig: Rig) -> None:
     topology.spout("numbers", partial(Numbers, 5))
     topology.bolt("counting", partial(Counting, []), inputs="numbers", config={"on_error": "stop"})
     error = rig.fails(topology)
-    assert isinstance(error.__cause__, ValueError)
-    assert error.__cause__.__traceback__ is not None
+    assert is_caused_by(error, ValueError)
+    assert "raise ValueError" in traceback_of(error)
     assert 'bolt "counting" task 1: process() raised ValueError(3)' in str(error)
 
 
@@ -307,7 +307,7 @@ def test_no_call_is_begun_after_the_error_that_stops_the_run(rig: Rig, on_error:
     topology.spout("burst", partial(Burst, 256))
     topology.bolt("breaks", Breaks, inputs="burst", config={"on_error": on_error})
     error = rig.fails(topology)
-    assert isinstance(error.__cause__, ValueError if on_error == "stop" else OSError)
+    assert is_caused_by(error, ValueError if on_error == "stop" else OSError)
     assert after == []
     assert error.report is not None
     assert error.report.components["burst"].roots.acked <= raised[0] < 256
@@ -327,7 +327,7 @@ def test_no_coroutine_is_begun_after_the_error_that_stops_the_run(rig: Rig) -> N
     topology.spout("burst", partial(Burst, 64))
     topology.bolt("breaks", Breaks, inputs="burst", config={"on_error": "stop", "concurrency": 64})
     error = rig.fails(topology)
-    assert isinstance(error.__cause__, ValueError)
+    assert is_caused_by(error, ValueError)
     assert begun[-1] == 2
     assert error.report is not None
     assert error.report.components["burst"].roots.acked < len(begun)
@@ -384,7 +384,7 @@ def test_errors_at_the_start_stop_the_topology_with_the_users_traceback(
     topology.spout("source", Source)
     topology.bolt("work", Work, inputs="source")
     error = rig.fails(topology)
-    assert isinstance(error.__cause__, LookupError)
+    assert is_caused_by(error, LookupError)
     assert f"in {place}" in str(error)
     assert time.monotonic() - began < 5
     [record] = [record for record in caplog.records if record.exc_info]
@@ -444,6 +444,7 @@ def test_errors_in_hooks_are_told_and_cost_nothing(  # noqa: C901
     topology.spout("source", partial(Source, 2))
     topology.bolt("work", Work, inputs="source")
     running = topology.start()
+    wait_until(lambda: running.snapshot()["state"] == "running")  # workers cannot be paused before they begin
     running.deactivate()
     wait_until(lambda: "tick" in calls)
     running.activate()
@@ -463,6 +464,7 @@ class Value:
         self.n = n
 
 
+@in_one_process("looks at the identity of objects")
 def test_payloads_are_shared_and_let_go(rig: Rig) -> None:
     """ENGINE 6.5: every branch receives the very object that was emitted, and nobody keeps it afterwards."""
     alive: list[weakref.ref[Value]] = []
@@ -505,6 +507,7 @@ def test_payloads_are_shared_and_let_go(rig: Rig) -> None:
     assert running.report().state == "ended"
 
 
+@in_one_process("looks at the identity of objects")
 def test_what_is_discarded_at_a_stop_is_let_go(rig: Rig, runs: Runs) -> None:
     """ENGINE 6.5: queues, outboxes and held tables of a run that was stopped keep no object alive."""
     alive: list[weakref.ref[Value]] = []
@@ -582,6 +585,7 @@ def test_tuples_take_part_in_garbage_collection(rig: Rig) -> None:
     assert gone() is None
 
 
+@in_one_process("its values cannot travel")
 def test_destructors_that_run_user_code_do_no_harm(rig: Rig) -> None:  # noqa: C901
     """ENGINE 6.5: a payload whose `__del__` acks, emits, allocates and collects runs under no lock of the engine."""
     deleted: list[int] = []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import doctest
 from typing import Any
 
-from rainband import Bolt, Spout, Topology
+from rainband import Bolt, Spout, Topology, _core
 from rainband.cluster import merge
 from rainband.cluster.merge import Account, Shown, pending_rows, read_pending
 from rainband.plan import compile_plan
 from rainband.report import Report
+from rainband.runtime import Runtime
 
 
 class Lines(Spout):
@@ -47,6 +48,16 @@ def test_before_anybody_reports_all_is_zero() -> None:
         ("take", "bolt", 0),
     ]
     assert report.balances
+    assert set(report.counters.values()) == {0}
+
+
+def test_the_counters_are_those_of_the_engine() -> None:
+    topology = Topology("t")
+    topology.spout("lines", Lines)
+    topology.bolt("take", Take, inputs="lines")
+    plan = compile_plan(topology)
+    engine: Any = _core.Engine(plan.core, Runtime(plan))
+    assert account().snapshot("starting", 0.0)["counters"] == engine.snapshot()["counters"]
 
 
 def test_counts_are_summed() -> None:

@@ -6,6 +6,7 @@ import doctest
 import json
 import signal
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,9 +80,22 @@ def test_a_worker_asks_for_everything() -> None:
 
 def test_a_position_that_cannot_be_stored_raises_where_it_was_emitted() -> None:
     asked = Asked()
-    with pytest.raises(StateError, match=r'spout "lines" task index 0: position cannot be stored: \{1\} is a'):
-        remote(asked, []).save_positions([("lines", 0, 2, {1})])
+    with pytest.raises(StateError, match=r'spout "lines" task index 0: position cannot be stored: type "object" does'):
+        remote(asked, []).save_positions([("lines", 0, 2, object())])
     assert asked.messages == []
+
+
+def test_positions_are_whatever_travels_as_in_one_process(kept: tuple[Keeper, LocalState]) -> None:
+    keeper, state = kept
+    asked, at = Asked(), datetime(2026, 11, 21, 10, 53, tzinfo=UTC)
+    remote(asked, []).save_positions([("lines", 0, 2, at)])
+    [saved] = asked.messages
+    assert isinstance(saved, Positions)
+    assert wait_for(lambda then: keeper.save_positions(saved.rows, then)) == [None]
+    assert state.position("lines", 0, 2) == at
+    [rows, error] = wait_for(keeper.read_positions)
+    assert error is None
+    assert remote(asked, rows).position("lines", 0, 2) == at
 
 
 @pytest.fixture

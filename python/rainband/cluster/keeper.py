@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from rainband.errors import StateError
-from rainband.exact import decode, encode
+from rainband.exact import decode, encode_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Keeper:
                     for index in range(planned.tasks):
                         position = self._state.position(planned.name, index, planned.tasks)
                         if position is not None:
-                            rows.append([planned.name, index, encode(position)])
+                            rows.append([planned.name, index, encode_any(position)])
 
         self._put(job, lambda error: then(rows, error))
 

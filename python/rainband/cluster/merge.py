@@ -24,6 +24,7 @@ _COUNTS: Final = ("executed", "emitted", "delivered", "acked", "process_ns")
 _GAUGES: Final = ("queue", "queue_capacity", "held")
 _ROOTS: Final = ("emitted", "acked", "dead", "dropped", "gone", "pending", "replays", "untracked_failed")
 _SHARES: Final = ("p50", "p90", "p99")
+_COUNTERS: Final = ("double_ack", "late_ack", "lost", "loop_dropped", "no_target", "discarded_at_stop")
 
 Pending = tuple[str, int, object, int, float, bool]
 
@@ -70,7 +71,7 @@ class Account:
         """All of it, in the form of `Engine.snapshot()`."""
         reported = list(self._reported.values())
         latencies = [each.snapshot.get("latency_ns", {}) for each in reported]
-        counters: dict[str, int] = {}
+        counters: dict[str, int] = dict.fromkeys(_COUNTERS, 0)  # there, as in one process, before the first report
         for each in reported:
             _add(counters, each.snapshot.get("counters", {}))
         return {

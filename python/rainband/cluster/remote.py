@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rainband.durable import dead_letter_line
-from rainband.errors import StateError
-from rainband.exact import decode, encode
+from rainband.errors import CodecError, StateError
+from rainband.exact import decode, encode_any
 
 from .messages import DeadLetter, Positions, TasksEnded
 
@@ -60,8 +60,8 @@ class RemoteState:
         coded = []
         for component, task_index, tasks, position in rows:
             try:
-                coded.append([component, task_index, tasks, encode(position)])
-            except ValueError as error:
+                coded.append([component, task_index, tasks, encode_any(position)])
+            except CodecError as error:
                 where = f'spout "{component}" task index {task_index}'
                 raise StateError(f"{where}: position cannot be stored: {error}") from error
         self._client.request(lambda request: Positions(request, coded))

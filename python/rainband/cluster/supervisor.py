@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervisor"]
 
-_NAP_S: Final = 0.1
+_NAP_S: Final = 1.0  # whatever happens rings
 _FINISH_GRACE_S: Final = 10.0  # for workers that were told to finish
 _STOP_GRACE_S: Final = 5.0  # for the calls in progress to return after a stop
 _PENDING_S: Final = 1.0  # for their answer to what is pending
@@ -198,7 +198,10 @@ class Supervisor:
 
     def _nap_s(self) -> float:
         now = time.monotonic()
-        return max(0.0, min([_NAP_S, *(launch.at - now for launch in self._launches)]))
+        due = [launch.at for launch in self._launches]
+        if self._kill_at is not None:
+            due.append(self._kill_at)
+        return max(0.0, min([_NAP_S, *(at - now for at in due)]))
 
     def _is_gone(self) -> bool:
         return self._leaves_as is not None and not self._alive

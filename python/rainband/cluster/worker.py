@@ -70,8 +70,8 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _REPORT_S: Final = 0.25
-_NAP_S: Final = 0.1
-_SHORT_NAP_S: Final = 0.01  # while links come up
+_NAP_S: Final = _REPORT_S  # whatever else happens rings
+_SHORT_NAP_S: Final = 0.01  # while links come up, and while threads end
 _LINK_GRACE_S: Final = 5.0  # for the I/O thread to return
 _OVER: Final = frozenset({"ended", "failed", "stopped"})
 _log = logging.getLogger("rainband.cluster")
@@ -151,7 +151,7 @@ class Worker:
         self.client.wake()
 
     def _nap_s(self) -> float:
-        return _SHORT_NAP_S if self._part is not None and self._part.is_linking else _NAP_S
+        return _SHORT_NAP_S if self._part is not None and self._part.is_hurried else _NAP_S
 
     def _obey(self, message: Message) -> None:
         part = self._part
@@ -222,7 +222,7 @@ class _Part:
         self.engine: WorkerEngine = new_engine(plan.core, self.runtime, options)
         pointer, self.endpoint = sockets.bind(start.endpoint)
         own = [(index, plan.components[component].name) for index, component, _ in self.engine.own_executors()]
-        self._threads = EngineThreads(self.engine, own, self._on_defect)
+        self._threads = EngineThreads(self.engine, own, self._on_defect, client.wake)
         self._has_started = False
         self._is_told_over = False
         self._installed = 0  # the latest view; written by the commands' thread
@@ -284,9 +284,11 @@ class _Part:
     # -- what is looked at between them ----------------------------------------------------------------------------
 
     @property
-    def is_linking(self) -> bool:
-        """Whether something is about to come up that nobody rings for."""
-        return self._installed != self._ready or not self._has_started
+    def is_hurried(self) -> bool:
+        """Whether something is about to come up, or to end, that nobody rings for."""
+        if self._installed != self._ready or not self._has_started:
+            return True
+        return not self._is_told_over and self.engine.wait(0.0) in _OVER
 
     def look(self) -> None:
         """Start, tell and release what it is time for."""

@@ -134,6 +134,11 @@ fn links_shake_hands() {
 }
 
 #[test]
+fn links_late_view() {
+    check(links::scenes::late_view);
+}
+
+#[test]
 fn links_strangers_are_refused() {
     check(links::scenes::strangers_are_refused);
 }

@@ -128,6 +128,8 @@ impl LinkControl {
             Command::Disconnect(_) | Command::Stop => None,
         });
         shared.released.extend(sockets.chain(late));
+        drop(shared);
+        self.wake.close();
     }
 
     pub(crate) fn bell(&self) -> &Wake {

@@ -11,6 +11,7 @@
 //! The thread ends by [`LinkControl::stop`] or an error, never silently: [`Link::spawn`] takes what is to be done then.
 
 use std::mem;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -203,7 +204,8 @@ impl Sockets {
     /// Waits for a message, a wake-up, or room for what found none.
     fn sleep(&self, time: Option<Duration>) -> Result<(), LinkError> {
         let bell = self.control.bell();
-        let mut items = vec![PollItem::readable_fd(bell.event())];
+        let Some(event) = bell.event() else { return Ok(()) };
+        let mut items = vec![PollItem::readable_fd(event.as_fd())];
         items.extend(self.inbound.iter().map(PollItem::readable));
         let blocked = self.peers.iter().filter(|peer| peer.blocked.is_some());
         items.extend(blocked.filter_map(|peer| peer.socket.as_ref()).map(PollItem::writable));

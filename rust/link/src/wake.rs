@@ -13,9 +13,13 @@
 //! Of two sequentially consistent fences one is first. Is it the producer's, the sleeper's second look (2) sees the work; is it
 //! the sleeper's, the producer sees the flag. Without the fences both could read the old value. Only one of many producers
 //! writes the eventfd: the one that takes the flag down.
+//!
+//! The sleeper gives the descriptor back when it sleeps no more: who holds the bell only to ring it may hold it for long, a
+//! Python traceback for instance.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::LinkError;
 
@@ -24,7 +28,8 @@ use crate::LinkError;
 #[repr(align(64))]
 pub struct Wake {
     is_asleep: AtomicBool,
-    event: OwnedFd,
+    /// `None` once the sleeper sleeps no more. Locked by those who ring, which is rare, and for no longer than a `write`.
+    event: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl Wake {
@@ -40,7 +45,7 @@ impl Wake {
         }
         // SAFETY: just made, owned by nobody else.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { is_asleep: AtomicBool::new(false), event })
+        Ok(Self { is_asleep: AtomicBool::new(false), event: Mutex::new(Some(Arc::new(event))) })
     }
 
     /// Makes the sleeper look for work that was published before this call. Any thread; does not block.
@@ -54,10 +59,12 @@ impl Wake {
 
     #[cold]
     fn ring(&self) {
-        if self.is_asleep.swap(false, Ordering::Relaxed) {
+        if self.is_asleep.swap(false, Ordering::Relaxed)
+            && let Some(event) = &*self.lock()
+        {
             let one = 1_u64;
             // SAFETY: writes 8 bytes of `one`. It fails only if the counter is full, and then the eventfd is readable anyway.
-            unsafe { libc::write(self.event.as_raw_fd(), (&raw const one).cast(), 8) };
+            unsafe { libc::write(event.as_raw_fd(), (&raw const one).cast(), 8) };
         }
     }
 
@@ -74,13 +81,25 @@ impl Wake {
 
     /// Takes back what was written, if [`Self::event`] was found readable.
     pub fn clear(&self) {
-        let mut count = 0_u64;
-        // SAFETY: reads 8 bytes into `count`; does not block.
-        unsafe { libc::read(self.event.as_raw_fd(), (&raw mut count).cast(), 8) };
+        if let Some(event) = &*self.lock() {
+            let mut count = 0_u64;
+            // SAFETY: reads 8 bytes into `count`; does not block.
+            unsafe { libc::read(event.as_raw_fd(), (&raw mut count).cast(), 8) };
+        }
     }
 
-    /// What becomes readable when the sleeper is woken.
-    pub fn event(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+    /// What becomes readable when the sleeper is woken; `None` after [`Self::close`].
+    pub fn event(&self) -> Option<Arc<OwnedFd>> {
+        self.lock().clone()
+    }
+
+    /// The sleeper sleeps no more: the descriptor is given back, and waking does nothing.
+    pub fn close(&self) {
+        self.rise();
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

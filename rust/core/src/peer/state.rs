@@ -370,6 +370,8 @@ impl<W: Wake> State<W> {
 
     /// The other end said hello, and waits for an answer.
     pub fn hello(&mut self) {
+        // Ours was refused if it came before the other end had installed the view. Now it has.
+        self.owes_hello |= !self.heard && !self.is_up;
         self.heard = true;
         self.owes_beat = true;
     }

@@ -24,7 +24,7 @@ fn wait_for_change(bell: &Wake, word: &AtomicU64, seen: u64) -> (u64, bool) {
             is_announced = true;
             continue;
         }
-        let mut item = libc::pollfd { fd: bell.event().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut item = libc::pollfd { fd: bell.event().unwrap().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one item, which is ours.
         let ready = unsafe { libc::poll(&raw mut item, 1, DEADLINE.as_millis() as i32) };
         assert_eq!(ready, 1, "a wake-up is lost");
@@ -71,7 +71,7 @@ fn spin_until(mut is_true: impl FnMut() -> bool) {
 }
 
 fn is_readable(bell: &Wake) -> bool {
-    let mut item = libc::pollfd { fd: bell.event().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut item = libc::pollfd { fd: bell.event().unwrap().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one item, which is ours.
     unsafe { libc::poll(&raw mut item, 1, 0) == 1 }
 }
@@ -170,4 +170,14 @@ fn waking_who_is_awake_writes_nothing() {
     assert!(!is_readable(&bell));
     bell.wake();
     assert!(!is_readable(&bell));
+}
+
+#[test]
+fn a_bell_that_nobody_sleeps_by_any_more_holds_no_descriptor() {
+    let bell = Wake::new().unwrap();
+    bell.announce();
+    bell.close();
+    bell.wake();
+    bell.clear();
+    assert!(bell.event().is_none());
 }

@@ -1,6 +1,7 @@
 //! Scenes on a link: each a story with an end that is known.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use rainband_core::deliver::Packed;
 use rainband_core::ids::{Incarnation, TaskId, WorkerId};
@@ -66,6 +67,18 @@ pub fn shake_hands(_: Effort) -> Result<(), String> {
         ensure(events == tuples(1, [7]), || format!("{events:?} after losses {lost:b}"))?;
     }
     Ok(())
+}
+
+/// A hello that comes before the other end has installed the view is refused; it is said again as soon as the other end speaks,
+/// and not after a pause.
+pub fn late_view(_: Effort) -> Result<(), String> {
+    let mut net = pair_that_is_up(WINDOW);
+    net.restart(1);
+    net.run(MILLISECOND, |_| true);
+    ensure(net.stations[0].links.stats.refused.load(Ordering::Relaxed) == 1, || "the early hello was taken".into())?;
+    _ = net.stations[0].links.install(WorkerId(1), Some(Incarnation(1)));
+    net.run(MILLISECOND, |_| true);
+    ensure(net.stations.iter().all(|station| station.links.is_up()), || "the link waits for a timer".into())
 }
 
 /// Frames of strangers, of other runs and plans, damaged ones, and all before hello are refused and counted.
