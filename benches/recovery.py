@@ -35,10 +35,11 @@ def children():
                 yield pid, int(label.split()[1])
 
 
-def wait_until_running(run):
-    until = time.monotonic() + 30
-    while run.report().components["source"].roots.acked == 0:
-        check(time.monotonic() < until, "no acks within 30 s")
+def wait_until_asked(run):
+    """Until the spout is asked: all workers are there."""
+    until = time.monotonic() + 60
+    while run.report().components["source"].executed == 0:
+        check(time.monotonic() < until, "the spout was not asked within 60 s")
         time.sleep(0.05)
 
 
@@ -46,7 +47,7 @@ def one_death():
     """Seconds from the kill to the first new ack, and to the full rate."""
     with told() as kept:
         run = begin(across.endless)
-        wait_until_running(run)
+        wait_until_asked(run)
         time.sleep(BEFORE_S)
         victim = next(pid for pid, worker in children() if worker == 1)
         killed = time.perf_counter()
@@ -98,7 +99,8 @@ def idles(options):
     for _ in range(options.rounds):
         with told():
             run = begin(across.idle)
-            time.sleep(2)
+            wait_until_asked(run)
+            time.sleep(1)
             pids = [os.getpid(), *(pid for pid, _ in children())]
             check(len(pids) == 3, f"{len(pids) - 1} workers")
             start, before, own = time.perf_counter(), used_s(pids), used_s(pids[:1])
