@@ -35,11 +35,11 @@ def children():
                 yield pid, int(label.split()[1])
 
 
-def wait_until_asked(run):
-    """Until the spout is asked: all workers are there."""
+def wait_until_running(run):
+    """Until the spouts are let go: all workers are there."""
     until = time.monotonic() + 60
-    while run.report().components["source"].executed == 0:
-        check(time.monotonic() < until, "the spout was not asked within 60 s")
+    while run.report().state != "running":
+        check(time.monotonic() < until, f"{run.report().state} after 60 s")
         time.sleep(0.05)
 
 
@@ -47,7 +47,7 @@ def one_death():
     """Seconds from the kill to the first new ack, and to the full rate."""
     with told() as kept:
         run = begin(across.endless)
-        wait_until_asked(run)
+        wait_until_running(run)
         time.sleep(BEFORE_S)
         victim = next(pid for pid, worker in children() if worker == 1)
         killed = time.perf_counter()
@@ -99,7 +99,7 @@ def idles(options):
     for _ in range(options.rounds):
         with told():
             run = begin(across.idle)
-            wait_until_asked(run)
+            wait_until_running(run)
             time.sleep(1)
             pids = [os.getpid(), *(pid for pid, _ in children())]
             check(len(pids) == 3, f"{len(pids) - 1} workers")
