@@ -36,9 +36,10 @@ def children():
 
 
 def wait_until_running(run):
-    until = time.monotonic() + 30
-    while run.report().components["source"].roots.acked == 0:
-        check(time.monotonic() < until, "no acks within 30 s")
+    """Until the spouts are let go: all workers are there."""
+    until = time.monotonic() + 60
+    while run.report().state != "running":
+        check(time.monotonic() < until, f"{run.report().state} after 60 s")
         time.sleep(0.05)
 
 
@@ -98,7 +99,8 @@ def idles(options):
     for _ in range(options.rounds):
         with told():
             run = begin(across.idle)
-            time.sleep(2)
+            wait_until_running(run)
+            time.sleep(1)
             pids = [os.getpid(), *(pid for pid, _ in children())]
             check(len(pids) == 3, f"{len(pids) - 1} workers")
             start, before, own = time.perf_counter(), used_s(pids), used_s(pids[:1])

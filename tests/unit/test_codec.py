@@ -344,3 +344,10 @@ def test_threads_may_use_it_at_once() -> None:
 @given(st.dictionaries(st.text(max_size=40), st.integers(), max_size=50))
 def test_keys_that_are_kept_are_the_right_ones(value: dict[str, int]) -> None:
     assert codec.decode(codec.encode([value, value])) == [value, value]
+
+
+def test_short_texts_come_back_right_whether_they_are_kept_or_not() -> None:
+    once = [f"{n:x}" for n in range(40_000)]  # more than the table waits for before it rests, and than it has places
+    for texts in (once, ["word", "other"] * 4000, once[::-1], ["word"] * 40_000):
+        for text in texts:
+            assert codec.decode(codec.encode(text)) == text

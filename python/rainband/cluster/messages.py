@@ -11,6 +11,7 @@ import dataclasses
 import json
 import types
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 __all__ = [
@@ -315,7 +316,7 @@ def decode(data: bytes) -> Message:
     kind = _KINDS.get(str(read[0])) if isinstance(read, list) and read else None
     if kind is None:
         raise ProtocolError(f"no message of this version: {data[:80]!r}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind.__name__)
     if len(read) - 1 != len(hints):
         raise ProtocolError(f"{kind.__name__}: expected {len(hints)} fields, got {len(read) - 1}")
     for (name, wanted), value in zip(hints.items(), read[1:], strict=True):
@@ -333,3 +334,9 @@ def _fits(value: Any, wanted: Any) -> bool:
     if plain is float:
         return type(value) in {int, float}
     return type(value) is plain
+
+
+@cache
+def _hints(kind: str) -> dict[str, Any]:
+    """The types of the fields; kept, because every look evaluates the text of each."""
+    return get_type_hints(_KINDS[kind])

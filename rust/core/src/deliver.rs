@@ -57,7 +57,8 @@ pub trait Targets<P> {
     fn push_packed(&self, task: TaskId, packed: &mut Packed) -> Push;
 }
 
-/// Encoded tuples are handed over before a slice ends when they come to this.
+/// Encoded tuples are handed over before a slice ends when they come to this, however many they are: each time the I/O thread is
+/// woken, which costs more than the bytes.
 const PACKED_BYTES: usize = 32 << 10;
 
 /// The buffers of one task.
@@ -221,7 +222,7 @@ impl<P> Outbox<P> {
         wire::put_record(&mut packed.bytes, head, *stream, *from, edge, values.bytes, values.blobs.len());
         packed.blobs.extend_from_slice(values.blobs);
         packed.count += 1;
-        packed.count as usize >= BATCH || packed.bytes.len() >= PACKED_BYTES || !packed.blobs.is_empty()
+        packed.bytes.len() >= PACKED_BYTES || !packed.blobs.is_empty()
     }
 
     #[inline(always)]

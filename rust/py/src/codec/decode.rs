@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 
 use super::MAX_DEPTH;
-use super::keys::Keys;
+use super::keys::Texts;
 use super::refusal::{Fault, Read};
 use super::tag;
 
@@ -26,12 +26,13 @@ pub struct Reader<'a, 'py> {
     pub next_blob: usize,
     pub may_unpickle: bool,
     pub depth: usize,
-    keys: Option<Keys>,
+    keys: Option<Texts>,
+    texts: Option<Texts>,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
     pub fn new(py: Python<'py>, bytes: &'a [u8], blobs: &'a [Bytes], may_unpickle: bool) -> Self {
-        Self { py, bytes, at: 0, blobs, next_blob: 0, may_unpickle, depth: 0, keys: None }
+        Self { py, bytes, at: 0, blobs, next_blob: 0, may_unpickle, depth: 0, keys: None, texts: None }
     }
 
     #[inline]
@@ -83,7 +84,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         let [tag] = self.array()?;
         match tag {
             0..0x80 | 0xe0.. => Ok(made_int(self.py, i64::from(tag.cast_signed()))),
-            tag::FIX_STR..0xc0 => self.str(usize::from(tag & 0x1f), at),
+            tag::FIX_STR..0xc0 => self.short_str(usize::from(tag & 0x1f), at),
             tag::TUPLE_8 => {
                 let [length] = self.array()?;
                 self.tuple(usize::from(length))
@@ -179,6 +180,22 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     #[inline]
+    fn short_str(&mut self, length: usize, at: usize) -> Read<Bound<'py, PyAny>> {
+        let utf8 = self.take(length)?;
+        let make = || made_str(self.py, utf8).map_err(|error| Fault::raised(at, "decoding UTF-8", error));
+        if length < 2 || !utf8.is_ascii() {
+            return make();
+        }
+        if self.texts.is_none() {
+            self.texts = Texts::of_values(self.py);
+        }
+        match &mut self.texts {
+            Some(texts) => texts.text(self.py, utf8, make),
+            None => make(),
+        }
+    }
+
+    #[inline]
     fn tuple(&mut self, length: usize) -> Read<Bound<'py, PyAny>> {
         self.enter(self.at)?;
         let values = self.values(length)?;
@@ -259,7 +276,7 @@ impl<'a, 'py> Reader<'a, 'py> {
             return make();
         }
         if self.keys.is_none() {
-            self.keys = Keys::borrow(self.py);
+            self.keys = Texts::of_keys(self.py);
         }
         match &mut self.keys {
             Some(keys) => keys.text(self.py, utf8, make),
