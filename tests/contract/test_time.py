@@ -381,6 +381,7 @@ class Loses(Bolt):
             self.ack(tup)
 
 
+@pytest.mark.in_one_process("the audit does not ask other workers yet")
 def test_the_audit_finds_what_the_engine_lost(rig: Rig, runs: Runs) -> None:
     """ENGINE 2.2: a root older than `audit_s` that nobody holds fails as `lost`, is counted and comes again."""
     notes = Notes()
