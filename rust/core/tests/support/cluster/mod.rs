@@ -43,7 +43,7 @@ use super::rng::Rng;
 use super::topology;
 
 /// Seeds that the property tries; `make simulate` tries more.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 2500;
 /// After healing a run must be over within this time and so many steps.
 const PATIENCE: u64 = 60 * SECOND;
 const TOO_MANY_STEPS: usize = 400_000;
