@@ -18,6 +18,7 @@ import zmq
 from across import RECORD_TEXT, digest
 
 HERE = Path(__file__).resolve()
+PATIENCE_S = 120
 
 
 def records_s(total):
@@ -36,8 +37,14 @@ def _run(kind, total, size, *, copy):
         command = [sys.executable, str(HERE)]
         receiver = subprocess.Popen([*command, "receive", *arguments], stdout=subprocess.PIPE)
         receiver.stdout.readline()  # it is bound
-        sender = subprocess.Popen([*command, "send", *arguments])
-        printed, _ = receiver.communicate()
+        sender = subprocess.Popen([*command, "send", *arguments], stdin=subprocess.PIPE)
+        try:
+            printed, _ = receiver.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            receiver.kill()
+            raise
+        finally:
+            sender.stdin.close()
         if sender.wait() or receiver.returncode:
             raise RuntimeError(f"the pair of {kind} ended with {sender.returncode} and {receiver.returncode}")
         return json.loads(printed)
@@ -89,6 +96,8 @@ def main():
             with context.socket(zmq.PUSH) as socket:
                 socket.connect(endpoint)
                 send(socket, kind, int(total), int(size), bool(int(copy)))
+                # Until the receiver has them all: when the socket was closed at once, now and then some were lost.
+                sys.stdin.read()
 
 
 if __name__ == "__main__":
