@@ -157,7 +157,6 @@ def test_deep_recursion_raises_instead_of_crashing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "{'error': 1}\n"), done.stderr
 
 
-@in_one_process("runs a program of its own")
 def test_what_user_code_starts_sees_all_cores(rig: Rig) -> None:
     """ENGINE 6.3: threads, pools and child processes of a task do not inherit a core that the engine chose."""
     cores = os.sched_getaffinity(0)
