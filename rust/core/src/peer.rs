@@ -6,11 +6,11 @@
 //! sent again from the first gap on, and what comes twice is dropped by its number. When a worker dies, [`Links::install`] gives
 //! back the roots of all that it had not confirmed; what it had confirmed was begun before, and is replayed by its owners.
 //!
-//! Tuples need credit: so many bytes may be under way per (link, destination task), plus one section. A lane without credit
-//! refuses, and its producer waits as it does for a full queue. The receiver gives credit back when the task takes the tuples out
-//! of its queue, so its I/O thread always reads, and one slow task holds up nobody else: with credit per link the line
-//! a → x → c → y with a, c here and x, y there stands still. Acks, fails and credit go into the next frame whatever waits; signals
-//! keep their place behind the tuples that were pushed before them.
+//! Tuples need credit: so many bytes may be under way per (link, destination task), plus one section; of large values two may
+//! be. A lane without credit refuses, and its producer waits as it does for a full queue. The receiver gives credit back when
+//! the task takes the tuples out of its queue, so its I/O thread always reads, and one slow task holds up nobody else: with
+//! credit per link the line a → x → c → y with a, c here and x, y there stands still. Acks, fails and credit go into the next
+//! frame whatever waits; signals keep their place behind the tuples that were pushed before them.
 //!
 //! Example: a pushes 2 tuples for x (sequence 1). The frame is lost. After a pause a's heartbeat says `sent 1`, x answers
 //! `received 0, again`, a sends 1 again, x takes it, and its next heartbeat says `received 1`: a forgets the frame.
@@ -379,7 +379,7 @@ impl<W: Wake, I: Wake> Links<W, I> {
     fn apply(&self, from: End, section: Section, inbox: &mut impl Inbox) {
         match section {
             Section::Tuples(task, records) => {
-                let weight = state::weight(records.bytes.len(), &records.blobs);
+                let weight = state::weight(records.bytes.len(), &records.blobs, self.window);
                 inbox.tuples(task, Box::new(Frame { from, weight, reader: Reader::new(records) }));
             }
             Section::Acks(task, incarnation, pairs) => inbox.acks(task, incarnation, &pairs),

@@ -35,6 +35,9 @@ mod frames;
 
 /// A batch that has taken this long is cut.
 const CUT_NS: u64 = 100_000;
+/// In a worker of several, fewer acks than these of a task that has more to do wait for so long.
+const FEW_ACKS: usize = 64;
+const ACKS_WAIT_NS: u64 = 400_000;
 
 /// What [`BoltTask::pop`] found.
 enum Popped {
@@ -64,6 +67,7 @@ pub struct BoltTask {
     executed: u64,
     acked: u64,
     calls: u64,
+    acks_applied_ns: u64,
     /// Nobody is subscribed to what it emits.
     is_leaf: bool,
     /// Its executor, in a worker that says what it has in hand.
@@ -101,6 +105,7 @@ impl BoltTask {
             executed: 0,
             acked: 0,
             calls: 0,
+            acks_applied_ns: 0,
             is_leaf: shared.plan.consumers(to).is_empty(),
             slot: shared
                 .remote
@@ -331,7 +336,13 @@ impl BoltTask {
             collector.flush(py);
         }
         collector.publish();
-        if !collector.acks.is_empty() {
+        let now = collector.now_ns;
+        // Each time the I/O threads of both ends are woken, which is much for a few acks. A task that has more to do comes by here
+        // soon, and while it is in a long call the timer sees to them.
+        let has_more = self.slot.is_some() && (!self.batch.is_empty() || self.frame.is_some());
+        let may_wait = has_more && collector.acks.len() < FEW_ACKS && now < self.acks_applied_ns + ACKS_WAIT_NS;
+        if !collector.acks.is_empty() && !may_wait {
+            self.acks_applied_ns = now;
             collector.apply_acks();
         }
         drop(collector);

@@ -146,9 +146,14 @@ impl<W> Default for State<W> {
     }
 }
 
-/// What tuples cost of a lane's credit.
-pub(super) fn weight(bytes: usize, blobs: &[Bytes]) -> u64 {
-    (bytes + blobs.iter().map(Bytes::len).sum::<usize>()) as u64
+/// What a section of tuples costs of a lane's credit; one with large values half of the window at most, so that the next is on its
+/// way while the other end takes out the first. Both ends must come to the same.
+pub(super) fn weight(bytes: usize, blobs: &[Bytes], window: u64) -> u64 {
+    if blobs.is_empty() {
+        return bytes as u64;
+    }
+    let all = bytes + blobs.iter().map(Bytes::len).sum::<usize>();
+    (all as u64).min(window.div_ceil(2))
 }
 
 impl<W> Lane<W> {
@@ -170,7 +175,7 @@ impl<W: Wake> State<W> {
         if !lane.has_room(window) {
             return None;
         }
-        lane.sent += weight(packed.bytes.len(), &packed.blobs);
+        lane.sent += weight(packed.bytes.len(), &packed.blobs, window);
         let has_room = lane.has_room(window);
         let blobs = packed.blobs.len() as u16;
         wire::put_tuples(self.open_body(), task, packed.count, &packed.bytes, blobs);

@@ -305,24 +305,32 @@ pub fn replacement(_: Effort) -> Result<(), String> {
     ensure(got == expected, || format!("the second successor got {got:?}"))
 }
 
-/// A large value travels beside its frame and costs credit; an empty push is nothing.
+/// A large value travels beside its frame and costs credit, but two may be under way; an empty push is nothing.
 pub fn large_values(_: Effort) -> Result<(), String> {
     let mut net = pair_that_is_up(1000);
     let links = &net.stations[0].links;
     ensure(links.push(TaskId(1), &mut Packed::default()) == Push::Done, || "nothing was refused".into())?;
-    let mut large = packed(0, &[9]);
-    large.bytes.clear();
-    let head = rainband_core::tuple::Head::default();
-    let (stream, from) = (rainband_core::ids::StreamId(0), TaskId(0));
-    wire::put_record(&mut large.bytes, &head, stream, from, None, &9_u64.to_le_bytes(), 1);
-    large.blobs.push(vec![7; 5000].into());
-    ensure(links.push(TaskId(1), &mut large) == Push::Done, || "one large section must fit".into())?;
-    ensure(large.count == 0 && large.bytes.is_empty() && large.blobs.is_empty(), || "not all was taken".into())?;
+    for value in [9, 8] {
+        let mut large = large(value);
+        ensure(links.push(TaskId(1), &mut large) == Push::Done, || format!("large section {value} must fit"))?;
+        ensure(large.count == 0 && large.bytes.is_empty() && large.blobs.is_empty(), || "not all was taken".into())?;
+    }
+    ensure(links.push(TaskId(1), &mut large(7)) == Push::Full, || "a blob costs no credit".into())?;
     ensure(!push(&net, 0, 1, &[1]), || "a blob costs no credit".into())?;
     let mut is_first = true;
     net.run(100 * MILLISECOND, |letter| letter.from == 1 || !std::mem::take(&mut is_first));
     net.stations[1].consume();
     net.settle(100 * MILLISECOND);
-    ensure(net.take_events(1) == tuples(1, [9]), || "the large value did not come".into())?;
+    ensure(net.take_events(1) == tuples(1, [9, 8]), || "the large values did not come".into())?;
     ensure(push(&net, 0, 1, &[1]), || "no credit came for a blob".into())
+}
+
+fn large(value: u64) -> Packed {
+    let mut large = packed(0, &[value]);
+    large.bytes.clear();
+    let head = rainband_core::tuple::Head::default();
+    let (stream, from) = (rainband_core::ids::StreamId(0), TaskId(0));
+    wire::put_record(&mut large.bytes, &head, stream, from, None, &value.to_le_bytes(), 1);
+    large.blobs.push(vec![7; 5000].into());
+    large
 }
