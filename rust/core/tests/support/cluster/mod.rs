@@ -161,7 +161,10 @@ impl Sim {
         }
         self.heal();
         let over = self.cx.now + QUIET;
+        let ended = self.step;
         while self.cx.now < over {
+            self.step += 1;
+            ensure(self.step - ended <= TOO_MANY_STEPS, || "no rest after the end".into())?;
             if !self.act()? {
                 self.pass_time()?;
             }
