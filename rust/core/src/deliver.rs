@@ -59,7 +59,7 @@ pub trait Targets<P> {
 
 /// Encoded tuples are handed over before a slice ends when they come to this, however many they are: each time the I/O thread is
 /// woken, which costs more than the bytes.
-const PACKED_BYTES: usize = 32 << 10;
+const PACKED_BYTES: usize = 64 << 10;
 
 /// The buffers of one task.
 #[derive(Debug)]
@@ -244,6 +244,18 @@ impl<P> Outbox<P> {
     /// [`Stopped`] for the first target that did not take all. Targets behind it are still pushed, so that one slow task does
     /// not hold up the others' tuples.
     pub fn flush(&mut self, loop_bytes: u64, targets: &impl Targets<P>) -> Result<(), Stopped> {
+        self.flush_to(loop_bytes, targets, true)
+    }
+
+    /// As [`Outbox::flush`] without what goes to other workers, which is kept.
+    ///
+    /// # Errors
+    /// As [`Outbox::flush`].
+    pub fn flush_here(&mut self, loop_bytes: u64, targets: &impl Targets<P>) -> Result<(), Stopped> {
+        self.flush_to(loop_bytes, targets, false)
+    }
+
+    fn flush_to(&mut self, loop_bytes: u64, targets: &impl Targets<P>, is_elsewhere_too: bool) -> Result<(), Stopped> {
         let mut stopped = None;
         let mut kept = 0;
         for at in 0..self.dirty.len() {
@@ -252,6 +264,11 @@ impl<P> Outbox<P> {
                 continue;
             };
             let (push, why) = if let Some(packed) = &mut buffer.packed {
+                if !is_elsewhere_too {
+                    self.dirty[kept] = target;
+                    kept += 1;
+                    continue;
+                }
                 (targets.push_packed(target, packed), Stopped::Full(target))
             } else if buffer.is_back_edge {
                 (targets.push_loop(target, &mut buffer.envelopes, loop_bytes), Stopped::LoopFull(target))

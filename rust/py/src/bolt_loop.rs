@@ -35,10 +35,6 @@ mod frames;
 
 /// A batch that has taken this long is cut.
 const CUT_NS: u64 = 100_000;
-/// In a worker of several, fewer acks than these of a task that has more to do wait for so long.
-const FEW_ACKS: usize = 64;
-const ACKS_WAIT_NS: u64 = 400_000;
-
 /// What [`BoltTask::pop`] found.
 enum Popped {
     Batch,
@@ -60,6 +56,8 @@ pub struct BoltTask {
     /// By stream id: whether it comes over a back edge, from inside the own cycle.
     kinds: Vec<(bool, bool)>,
     calls_per_look: u32,
+    /// A call took less than a slice, on average over the last one.
+    is_quick: bool,
     next_tick_ns: Option<u64>,
     timer_due_ns: Option<u64>,
     retry_due_ns: Option<u64>,
@@ -67,7 +65,6 @@ pub struct BoltTask {
     executed: u64,
     acked: u64,
     calls: u64,
-    acks_applied_ns: u64,
     /// Nobody is subscribed to what it emits.
     is_leaf: bool,
     /// Its executor, in a worker that says what it has in hand.
@@ -98,6 +95,7 @@ impl BoltTask {
             done_inside: 0,
             kinds,
             calls_per_look: 1,
+            is_quick: false,
             next_tick_ns: tick.map(|t| shared.now_ns() + t),
             timer_due_ns: has_timer.then_some(0),
             retry_due_ns: None,
@@ -105,7 +103,6 @@ impl BoltTask {
             executed: 0,
             acked: 0,
             calls: 0,
-            acks_applied_ns: 0,
             is_leaf: shared.plan.consumers(to).is_empty(),
             slot: shared
                 .remote
@@ -237,6 +234,7 @@ impl BoltTask {
         own.calls.store(self.calls, Ordering::Relaxed);
         let took = shared.now_ns() - began_ns;
         let average = took / calls.max(1);
+        self.is_quick = average < CUT_NS;
         self.calls_per_look = (CUT_NS / 2 / average.max(1)).clamp(1, 64) as u32;
         add(&own.stats.process_ns, took);
         let seat = self.task.cell.own().seat.clone();
@@ -331,26 +329,13 @@ impl BoltTask {
 
     /// What was emitted goes to the queues, what was acked to the ledgers, room to the producers.
     fn hand_over(&mut self, py: Python<'_>) {
-        let mut collector = self.task.cell.own();
-        if !collector.outbox.is_empty() {
-            collector.flush(py);
-        }
-        collector.publish();
-        let now = collector.now_ns;
-        // Each time the I/O threads of both ends are woken, which is much for a few acks. A task that has more to do comes by here
-        // soon, and while it is in a long call the timer sees to them.
-        let has_more = self.slot.is_some() && (!self.batch.is_empty() || self.frame.is_some());
-        let may_wait = has_more && collector.acks.len() < FEW_ACKS && now < self.acks_applied_ns + ACKS_WAIT_NS;
-        if !collector.acks.is_empty() && !may_wait {
-            self.acks_applied_ns = now;
-            collector.apply_acks();
-        }
-        drop(collector);
+        let has_more = !self.batch.is_empty() || self.frame.is_some();
+        self.task.cell.own().hand_over(py, has_more && self.is_quick);
         if self.slot.is_some() {
             self.note_empty_hands();
         }
         let own = self.task.shared.task(self.task.id);
-        own.has_in_hand.store(!self.batch.is_empty() || self.frame.is_some(), Ordering::Release);
+        own.has_in_hand.store(has_more, Ordering::Release);
         add(&own.stats.executed, std::mem::take(&mut self.executed));
         add(&own.stats.acked, std::mem::take(&mut self.acked));
         let done_inside = std::mem::take(&mut self.done_inside);

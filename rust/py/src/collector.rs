@@ -97,6 +97,8 @@ pub struct Collector {
     pub serial: u64,
     pub acks: Vec<(RootRef, u64)>,
     pub now_ns: u64,
+    /// When it last handed over to other workers.
+    pub handed_over_ns: u64,
     pub emitted: u64,
     pub delivered: u64,
     /// The task is in `finish` and its cycle is over: an emit into the cycle raises.
@@ -158,6 +160,7 @@ impl Collector {
             serial: 0,
             acks: Vec::new(),
             now_ns: shared.now_ns(),
+            handed_over_ns: 0,
             emitted: 0,
             delivered: 0,
             is_finishing: false,

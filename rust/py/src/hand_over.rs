@@ -15,6 +15,10 @@ use crate::errors;
 use crate::payload::Payload;
 use crate::stats::add;
 
+/// What goes to other workers waits for so long at most, and of acks so many at most.
+const HOLD_NS: u64 = 800_000;
+const FEW_ACKS: usize = 256;
+
 /// XORs about one root that follow each other become one.
 #[inline(always)]
 fn merge(acks: &mut Vec<(RootRef, u64)>, root: RootRef, xor: u64) {
@@ -42,9 +46,18 @@ impl Collector {
     /// Hands over all that was emitted; waits, detached, while targets are full. When the run is stopped what has no room is
     /// counted and gone; its roots are not acked.
     pub fn flush(&mut self, py: Python<'_>) {
+        self.flush_to(py, true);
+    }
+
+    /// As [`Collector::flush`], but what goes to other workers may be kept.
+    fn flush_to(&mut self, py: Python<'_>, is_elsewhere_too: bool) {
         loop {
-            let shared = &self.shared;
-            let result = self.outbox.flush(self.loop_bytes, &**shared);
+            let shared = &*self.shared;
+            let result = if is_elsewhere_too {
+                self.outbox.flush(self.loop_bytes, shared)
+            } else {
+                self.outbox.flush_here(self.loop_bytes, shared)
+            };
             match result {
                 Ok(()) => return,
                 Err(Stopped::Full(task)) if shared.is_stopping() => self.discard(task),
@@ -57,6 +70,23 @@ impl Collector {
                 Err(Stopped::Closed(task)) => self.discard(task),
                 Err(Stopped::LoopFull(task)) => drop(self.fail_loop(task)),
             }
+        }
+    }
+
+    /// Hands over at the end of a slice: tuples to the queues, acks to the owners of the roots. Each time that something goes to
+    /// another worker the I/O threads of both are woken, so that waits for [`HOLD_NS`] if the task says that it comes by here
+    /// soon; if it does not, because a call takes long after all, the timer sees to it.
+    pub fn hand_over(&mut self, py: Python<'_>, comes_soon: bool) {
+        let is_held = comes_soon && self.shared.remote.is_some() && self.now_ns < self.handed_over_ns + HOLD_NS;
+        if !is_held {
+            self.handed_over_ns = self.now_ns;
+        }
+        if !self.outbox.is_empty() {
+            self.flush_to(py, !is_held);
+        }
+        self.publish();
+        if !(self.acks.is_empty() || is_held && self.acks.len() < FEW_ACKS) {
+            self.apply_acks();
         }
     }
 

@@ -102,9 +102,9 @@ impl Seat {
             if turns.now_ns() < turns.home_from_ns.load(Ordering::Relaxed) {
                 return;
             }
-            // Only once: a core that was given up is somebody else's, and the kernel knows a better one.
-            let first = turns.first_home.swap(ANYWHERE, Ordering::Relaxed);
-            home = if first == ANYWHERE { affinity::current_core() } else { first };
+            // A core that was given up is somebody else's, and the kernel knows a better one; but of several workers each would
+            // come to where another is.
+            home = turns.own_home.unwrap_or_else(affinity::current_core);
             turns.home.store(home, Ordering::Relaxed);
         }
         if home >= 0 && affinity::pin(home) {

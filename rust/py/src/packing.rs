@@ -90,11 +90,17 @@ impl PackedValues {
     }
 }
 
-/// The payload that these bytes were made of.
+/// The payload that these bytes were made of; `tables` may serve a whole batch.
 ///
 /// # Errors
 /// They are malformed, or name a class that this process does not have.
 #[inline]
-pub fn unpack(py: Python<'_>, values: &[u8], blobs: &[Bytes], pickle: Pickle) -> PyResult<Payload> {
-    codec::decode(py, values, blobs, pickle).map(|value| Payload(value.unbind()))
+pub fn unpack(
+    py: Python<'_>,
+    values: &[u8],
+    blobs: &[Bytes],
+    pickle: Pickle,
+    tables: &mut codec::Tables,
+) -> PyResult<Payload> {
+    codec::decode_next(py, values, blobs, pickle, tables).map(|value| Payload(value.unbind()))
 }

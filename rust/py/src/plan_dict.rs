@@ -59,7 +59,9 @@ pub fn read_plan(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>, worker: Option<&B
     let takes_turns = has_gil(py)?;
     let remote = worker.map(|worker| read_worker(worker, &compiled, &settings)).transpose()?;
     let number = remote.as_ref().map(|remote| remote.me.worker.index());
-    let turns = Turns::new(compiled.executors.len(), takes_turns, number);
+    let is_here = |tasks: &[TaskId]| remote.as_ref().is_none_or(|r| tasks.iter().any(|task| r.links.is_here(*task)));
+    let here = compiled.executors.iter().filter(|(_, tasks)| is_here(tasks)).count();
+    let turns = Turns::new(compiled.executors.len(), here, takes_turns, number);
     let run_key = random_key();
     let tasks = (0..compiled.task_component.len())
         .map(|t| new_task(&compiled, &configs, &turns, run_key, TaskId(t as u32), remote.as_deref()))

@@ -32,6 +32,8 @@ pub struct SpoutTask {
     pub task: Task,
     rest_ns: u64,
     asks_per_look: u32,
+    /// A call took less than a slice, on average over the last one.
+    is_quick: bool,
     is_active: bool,
     has_signalled: bool,
     retry_due_ns: Option<u64>,
@@ -52,6 +54,7 @@ impl SpoutTask {
             task,
             rest_ns: FIRST_REST_NS,
             asks_per_look: 1,
+            is_quick: false,
             is_active: true,
             has_signalled: false,
             retry_due_ns: None,
@@ -78,8 +81,9 @@ impl SpoutTask {
         if shared.state() == State::Draining {
             self.task.cell.own().has_ended = true;
         }
-        worked |= self.ask(py);
-        self.hand_over(py);
+        let has_emitted = self.ask(py);
+        self.hand_over(py, has_emitted);
+        worked |= has_emitted;
         worked |= self.step(py);
         worked
     }
@@ -151,6 +155,7 @@ impl SpoutTask {
         own.calls.store(self.calls, Ordering::Relaxed);
         crate::stats::add(&own.stats.executed, u64::from(asked));
         let average = (shared.now_ns() - began) / u64::from(asked);
+        self.is_quick = average < CUT_NS;
         self.asks_per_look = (CUT_NS / 4 / average.max(1)).clamp(1, 64) as u32;
         let has_emitted = self.task.cell.own().emitted > 0;
         if has_emitted {
@@ -309,13 +314,11 @@ impl SpoutTask {
         }
     }
 
-    fn hand_over(&self, py: Python<'_>) {
+    fn hand_over(&self, py: Python<'_>, has_emitted: bool) {
+        let comes_soon = has_emitted && self.is_quick && self.may_ask();
         let mut collector = self.task.cell.own();
-        if !collector.outbox.is_empty() {
-            collector.flush(py);
-        }
-        collector.publish();
-        self.task.shared.task(self.task.id).has_in_hand.store(false, Ordering::Release);
+        collector.hand_over(py, comes_soon);
+        self.task.shared.task(self.task.id).has_in_hand.store(!collector.outbox.is_empty(), Ordering::Release);
     }
 
     fn step(&mut self, py: Python<'_>) -> bool {

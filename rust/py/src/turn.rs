@@ -83,8 +83,8 @@ pub struct Turns {
     has_gil: bool,
     /// The home core, or `ANYWHERE`.
     pub(crate) home: AtomicI32,
-    /// The core to choose first: workers that start together would else meet on one, where the kernel happens to have them.
-    pub(crate) first_home: AtomicI32,
+    /// The core of this worker: several would else meet on one, where the kernel happens to have them.
+    pub(crate) own_home: Option<i32>,
     /// From when on a home may be chosen, in ns since `started`.
     pub(crate) home_from_ns: AtomicU64,
     started: Instant,
@@ -112,9 +112,9 @@ impl Wake for Seat {
 }
 
 impl Turns {
-    /// Turns for `seats` executors. With `takes_turns` false everybody is free. `worker` counts the processes of the run that share
-    /// the machine.
-    pub fn new(seats: usize, takes_turns: bool, worker: Option<usize>) -> Arc<Self> {
+    /// Turns for `seats` executors, of which `here` are of this process. With `takes_turns` false everybody is free. `worker`
+    /// counts the processes of the run that share the machine.
+    pub fn new(seats: usize, here: usize, takes_turns: bool, worker: Option<usize>) -> Arc<Self> {
         let state = || SeatState { phase: Phase::Running, rung: false, is_free: !takes_turns, lost: 0 };
         let place = || Place {
             thread: OnceLock::new(),
@@ -137,10 +137,10 @@ impl Turns {
             passes: AtomicU64::new(0),
             has_gil: takes_turns,
             home: AtomicI32::new(ANYWHERE),
-            first_home: AtomicI32::new(worker.and_then(affinity::core_of_worker).unwrap_or(ANYWHERE)),
+            own_home: worker.and_then(affinity::core_of_worker),
             home_from_ns: AtomicU64::new(0),
             started: Instant::now(),
-            pins: takes_turns && affinity::is_available(),
+            pins: takes_turns && here > 1 && affinity::is_available(),
             timer: OnceLock::new(),
             timer_naps: AtomicBool::new(false),
         })

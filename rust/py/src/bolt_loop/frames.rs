@@ -12,6 +12,7 @@ use rainband_core::tuple::Envelope;
 use rainband_core::wire::Record;
 
 use crate::ack;
+use crate::codec;
 use crate::errors;
 use crate::packing;
 use crate::payload::Payload;
@@ -35,6 +36,7 @@ impl BoltTask {
     /// Decodes up to a batch of what is left of the frame in hand. Returns whether there was any.
     pub(super) fn next_of_frame(&mut self, py: Python<'_>, batch: &mut Vec<Envelope<Payload>>) -> bool {
         let Some(mut frame) = self.frame.take() else { return false };
+        let mut tables = codec::Tables::default();
         while batch.len() < BATCH {
             match frame.reader.read_next() {
                 Ok(Some(record)) if !self.is_right(&record) => {
@@ -54,7 +56,7 @@ impl BoltTask {
                     };
                     let names = &self.task.shared.names;
                     let pickle = names[record.stream.index()].pickle;
-                    match packing::unpack(py, record.values, record.blobs, pickle) {
+                    match packing::unpack(py, record.values, record.blobs, pickle, &mut tables) {
                         Ok(payload) => batch.push(envelope(payload)),
                         Err(error) => {
                             let mut envelope = envelope(Payload(py.None()));

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 
 use super::MAX_DEPTH;
-use super::keys::Texts;
+use super::keys::{Tables, Texts};
 use super::refusal::{Fault, Read};
 use super::tag;
 
@@ -26,13 +26,12 @@ pub struct Reader<'a, 'py> {
     pub next_blob: usize,
     pub may_unpickle: bool,
     pub depth: usize,
-    keys: Option<Texts>,
-    texts: Option<Texts>,
+    pub tables: Tables,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
     pub fn new(py: Python<'py>, bytes: &'a [u8], blobs: &'a [Bytes], may_unpickle: bool) -> Self {
-        Self { py, bytes, at: 0, blobs, next_blob: 0, may_unpickle, depth: 0, keys: None, texts: None }
+        Self { py, bytes, at: 0, blobs, next_blob: 0, may_unpickle, depth: 0, tables: Tables::default() }
     }
 
     #[inline]
@@ -186,10 +185,10 @@ impl<'a, 'py> Reader<'a, 'py> {
         if length < 2 || !utf8.is_ascii() {
             return make();
         }
-        if self.texts.is_none() {
-            self.texts = Texts::of_values(self.py);
+        if self.tables.values.is_none() {
+            self.tables.values = Texts::of_values(self.py);
         }
-        match &mut self.texts {
+        match &mut self.tables.values {
             Some(texts) => texts.text(self.py, utf8, make),
             None => make(),
         }
@@ -275,10 +274,10 @@ impl<'a, 'py> Reader<'a, 'py> {
         if !utf8.is_ascii() {
             return make();
         }
-        if self.keys.is_none() {
-            self.keys = Texts::of_keys(self.py);
+        if self.tables.keys.is_none() {
+            self.tables.keys = Texts::of_keys(self.py);
         }
-        match &mut self.keys {
+        match &mut self.tables.keys {
             Some(keys) => keys.text(self.py, utf8, make),
             None => make(),
         }

@@ -1,8 +1,8 @@
 //! Short texts that come again and again: keys of dicts, and values such as words or names. The last of each are kept with their
 //! hash, so that a text that is here costs no object, and whoever looks it up in a dict finds the very same object there.
 //!
-//! Two tables for the process, of keys and of values, lent to one reader at a time. The lock is only ever tried: who does not get it
-//! makes its texts anew, so it may be held while Python is called. Where values do not come again (ids) a table rests most of the
+//! Two tables for the process, of keys and of values, lent to one reader at a time, also for a batch of values. The lock is only ever
+//! tried: who does not get it makes its texts anew, so it may be held while Python is called. Where values do not come again (ids) a table rests most of the
 //! time: keeping what nobody asks for costs more than making it.
 
 use std::hash::Hasher;
@@ -49,6 +49,13 @@ impl Table {
         }
         true
     }
+}
+
+/// The tables that a reader has borrowed: each when it comes to the first text for it.
+#[derive(Default)]
+pub struct Tables {
+    pub keys: Option<Texts>,
+    pub values: Option<Texts>,
 }
 
 /// A table while one reader has it.

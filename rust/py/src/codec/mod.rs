@@ -27,6 +27,7 @@ use pyo3::prelude::*;
 
 pub use blob::Part;
 pub use door::{_decode, _decode_parts, _encode, _encode_parts, _forget_types};
+pub use keys::Tables;
 pub use refusal::Refusal;
 
 /// Levels of values in values.
@@ -76,28 +77,30 @@ pub fn encode_with(
 ///
 /// `CodecError` if they are anything else.
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8], blobs: &[Bytes], pickle: Pickle) -> PyResult<Bound<'py, PyAny>> {
-    let (value, used) = decode_prefix(py, bytes, blobs, pickle)?;
-    if used == bytes.len() {
-        return Ok(value);
-    }
-    let what = format!("{} bytes follow the value", bytes.len() - used);
-    Err(refusal::Fault::at(used, what).into_error(py))
+    decode_next(py, bytes, blobs, pickle, &mut Tables::default())
 }
 
-/// The value that `bytes` begin with, and how many of them it takes. `blobs` are those of all values that were written with it.
+/// The same for one of many: what `tables` has borrowed stays borrowed until it is dropped.
 ///
 /// # Errors
 ///
-/// `CodecError` if they begin with none.
-pub fn decode_prefix<'py>(
+/// As [`decode`].
+#[inline]
+pub fn decode_next<'py>(
     py: Python<'py>,
     bytes: &[u8],
     blobs: &[Bytes],
     pickle: Pickle,
-) -> PyResult<(Bound<'py, PyAny>, usize)> {
+    tables: &mut Tables,
+) -> PyResult<Bound<'py, PyAny>> {
     let mut reader = decode::Reader::new(py, bytes, blobs, pickle == Pickle::Allowed);
-    match reader.value() {
-        Ok(value) => Ok((value, reader.at)),
-        Err(fault) => Err(fault.into_error(py)),
+    reader.tables = std::mem::take(tables);
+    let value = reader.value();
+    *tables = std::mem::take(&mut reader.tables);
+    let value = value.map_err(|fault| fault.into_error(py))?;
+    if reader.at == bytes.len() {
+        return Ok(value);
     }
+    let what = format!("{} bytes follow the value", bytes.len() - reader.at);
+    Err(refusal::Fault::at(reader.at, what).into_error(py))
 }

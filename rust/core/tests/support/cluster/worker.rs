@@ -147,7 +147,7 @@ impl Worker {
         self.executors[at].bell.clear();
         if let State::Blocked(task) = self.executors[at].state {
             self.executors[at].state = State::Running;
-            if !self.hand_over(cx, task)? {
+            if !self.hand_over(cx, task, true)? {
                 return Ok(());
             }
         }
@@ -158,14 +158,15 @@ impl Worker {
             let task = self.executors[at].tasks[(first + turn) % n];
             if self.work(cx, task)? {
                 if self.task(task).wants_flush || cx.rng.chance(cx.topology.flushes) {
-                    self.hand_over(cx, task)?;
+                    let is_elsewhere_too = cx.rng.chance(70);
+                    self.hand_over(cx, task, is_elsewhere_too)?;
                 }
                 return self.task(task).check_account();
             }
         }
         for turn in 0..n {
             let task = self.executors[at].tasks[turn];
-            if !self.hand_over(cx, task)? {
+            if !self.hand_over(cx, task, true)? {
                 return Ok(());
             }
         }
@@ -179,8 +180,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Hands over acks and tuples of `task`. Returns `false` if its executor has to wait for room.
-    fn hand_over(&mut self, cx: &mut Shared, task: TaskId) -> Result<bool, String> {
+    /// Hands over acks and tuples of `task`, perhaps without those for other workers. Returns `false` if its executor has to wait for room.
+    fn hand_over(&mut self, cx: &mut Shared, task: TaskId, is_elsewhere_too: bool) -> Result<bool, String> {
         let executor = cx.topology.plan.task_executor[task.index()].index();
         for (_, acks) in std::mem::take(&mut self.task(task).acks) {
             self.links.ack(&acks);
@@ -189,7 +190,12 @@ impl Worker {
         for _ in 0..100 {
             let targets = Both { queues: &self.queues, links: &self.links };
             let outbox = &mut self.tasks[task.index()].as_mut().expect("it is of this worker").outbox;
-            match outbox.flush(cx.topology.loop_bytes, &targets) {
+            let result = if is_elsewhere_too {
+                outbox.flush(cx.topology.loop_bytes, &targets)
+            } else {
+                outbox.flush_here(cx.topology.loop_bytes, &targets)
+            };
+            match result {
                 Ok(()) => return Ok(true),
                 Err(Stopped::Full(target)) => {
                     let bell = &self.executors[executor].bell;
