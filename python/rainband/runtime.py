@@ -30,6 +30,7 @@ from .anatomy import mode_of
 from .checked import Checker, Token
 from .component import BatchBolt, Bolt, Spout, TaskContext, overrides
 from .errors import ConnectorError, RainbandError, StateError
+from .standstill import standstill_text
 from .state import LocalState
 
 if TYPE_CHECKING:
@@ -181,6 +182,10 @@ class Runtime:
     def log(self, level: int, message: str) -> None:
         """Log a line of the engine."""
         self._log.log(level, "%s", message)
+
+    def standstill(self, holders: list[tuple[int, int]]) -> None:
+        """Warn that nothing moves; (task, how many) of those that hold tuples."""
+        self._log.warning("%s", standstill_text(self.plan, holders))
 
     def dead_letter(self, record: Mapping[str, Any]) -> None:
         """Keep a tuple that nobody tries again; durable on return, raises if that is not possible."""

@@ -291,7 +291,6 @@ def test_a_tuple_that_comes_while_the_loop_waits_for_room_is_seen(rig: Rig) -> N
     assert report.components["two"].roots.acked == 2
 
 
-@in_one_process("open: the audit asks nobody in other workers")
 def test_what_is_finished_while_another_coroutine_blocks_is_not_lost(rig: Rig) -> None:
     """ENGINE 2.2: what a coroutine emitted and acked is held by its executor until the loop hands it over."""
     notes = Notes()

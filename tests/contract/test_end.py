@@ -152,7 +152,6 @@ def test_flush_waits_for_all_inputs(rig: Rig) -> None:
     assert events[6:] in (["process 1", "flush", "finish"], ["process 1", "flush", "flush", "finish"])
 
 
-@in_one_process("open: a worker does not see what others hold")
 def test_a_standstill_at_max_pending_is_told(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """ENGINE 5.1: spouts at `max_pending` and everything held by bolts: a warning names those bolts."""
     topology = rig.topology(max_pending=3, ack_timeout_s=60.0)

@@ -381,7 +381,6 @@ class Loses(Bolt):
             self.ack(tup)
 
 
-@pytest.mark.in_one_process("the audit does not ask other workers yet")
 def test_the_audit_finds_what_the_engine_lost(rig: Rig, runs: Runs) -> None:
     """ENGINE 2.2: a root older than `audit_s` that nobody holds fails as `lost`, is counted and comes again."""
     notes = Notes()
@@ -396,7 +395,6 @@ def test_the_audit_finds_what_the_engine_lost(rig: Rig, runs: Runs) -> None:
     assert report.counters["lost"] == 4
 
 
-@in_one_process("open: the audit asks nobody in other workers")
 def test_the_audit_leaves_what_somebody_holds(rig: Rig) -> None:
     """ENGINE 2.2: roots that are held, queued behind a slow bolt, in a call, or in backoff are not lost."""
     notes = Notes()

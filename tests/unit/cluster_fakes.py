@@ -173,6 +173,18 @@ class FakeEngine:
     def released_sockets(self) -> list[int]:
         return []
 
+    def old_roots(self) -> list[tuple[int, int, int]]:
+        return []
+
+    def look_for(self, roots: Any) -> tuple[list[int], int] | None:
+        return ([], 0)
+
+    def lose(self, roots: Any) -> None:
+        self._note("lose", roots)
+
+    def standing(self) -> tuple[bool, int, list[tuple[int, int]]]:
+        return (False, 0, [])
+
 
 def new_engine(core: dict[str, Any], runtime: Any, worker: Any) -> Any:
     return FakeEngine(core, runtime, worker)

@@ -25,6 +25,7 @@ OF = {
     bool: st.booleans(),
     float: st.floats(allow_nan=False),
     str | None: TEXT | st.none(),
+    int | None: st.integers() | st.none(),
     dict[str, Any]: st.dictionaries(TEXT, JSON, max_size=3),
     dict[str, str]: st.dictionaries(TEXT, TEXT, max_size=3),
     dict[str, dict[str, int]]: st.dictionaries(TEXT, st.dictionaries(TEXT, st.integers(), max_size=2), max_size=2),

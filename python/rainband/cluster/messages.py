@@ -26,6 +26,9 @@ __all__ = [
     "Installed",
     "LoadFailed",
     "Log",
+    "Look",
+    "Looked",
+    "Lose",
     "Message",
     "Over",
     "PendingRows",
@@ -114,11 +117,15 @@ class State:
         state: of the engine, as `Engine.wait` says it.
         snapshot: `Engine.snapshot()`.
         counters: the user's, component → counter → sum.
+        standing: `Engine.standing()`.
+        old: `Engine.old_roots()`.
     """
 
     state: str
     snapshot: dict[str, Any]
     counters: dict[str, dict[str, int]]
+    standing: list[Any]
+    old: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,18 @@ class PendingRows:
 
     request: int
     rows: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The answer to `Look`: the roots that are here, by their index, and a number that grows whenever something moves.
+
+    None in its place: somebody has something in hand, so nothing can be said.
+    """
+
+    request: int
+    found: list[int]
+    moves: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +288,21 @@ class AskPending:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Say which of these roots are queued or held: rows of task, incarnation, attempt."""
+
+    request: int
+    roots: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """No worker has these roots of yours: rows as in `Look`."""
+
+    roots: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A request was carried out, or why not."""
 
@@ -278,7 +312,8 @@ class Reply:
 
 Message = (
     Hello | Planned | LoadFailed | Bound | Installed | Ready | State | Over | TasksEnded | DeadLetter | Positions
-    | PendingRows | Log | Start | View | Replay | Activated | Deactivated | Drain | Stop | Finish | AskPending | Reply
+    | PendingRows | Looked | Log | Start | View | Replay | Activated | Deactivated | Drain | Stop | Finish | AskPending
+    | Look | Lose | Reply
 )  # fmt: skip
 
 _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}

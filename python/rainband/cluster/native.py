@@ -80,6 +80,25 @@ class WorkerEngine(Protocol):
         """Whether every live member of the view is connected, both ways."""
         ...
 
+    def old_roots(self) -> list[tuple[int, int, int]]:
+        """The own roots that are older than `audit_s`: (task, incarnation, attempt)."""
+        ...
+
+    def look_for(self, roots: Sequence[tuple[int, ...]]) -> tuple[list[int], int] | None:
+        """The indexes of those that are here, and a number that grows whenever something moves.
+
+        None if somebody has something in hand, so that nothing can be said.
+        """
+        ...
+
+    def lose(self, roots: Sequence[tuple[int, ...]]) -> None:
+        """Fail those that are pending here as lost."""
+        ...
+
+    def standing(self) -> tuple[bool, int, list[tuple[int, int]]]:
+        """Whether a spout is at `max_pending`, how many calls there were, and (task, how many) of who holds tuples."""
+        ...
+
     def released_sockets(self) -> list[int]:
         """Pointers that the I/O thread has given back."""
         ...

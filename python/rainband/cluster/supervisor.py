@@ -22,8 +22,10 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from rainband.errors import RunError
+from rainband.standstill import Standstill, standstill_text
 
 from . import messages as msg
+from .audit import Audit
 from .deaths import Death, examine
 from .failures import worker_error
 from .merge import Account, read_pending
@@ -69,6 +71,8 @@ class Supervisor:
         self._run_id = secrets.token_hex(16)
         self._members = Membership(sorted(set(placement)), restart_limit=plan.config["worker_restart_limit"])
         self._account = Account(plan)
+        self._audit = Audit(plan.config["audit_s"])
+        self._standstill = Standstill()
         self._began = time.monotonic()
         self._changed = threading.Condition()  # of the fields below
         self._state = "starting"
@@ -217,6 +221,11 @@ class Supervisor:
             if now - heard >= _SILENT_S and worker not in self._over:
                 self._heard[worker] = now
                 _log.warning("worker %d has told nothing for %g s; is it importing, or stopped?", worker, _SILENT_S)
+        if self._leaves_as is None and self._active == set(self._placement):
+            self._send_all(self._audit.begin(now, self._active))
+            holders = self._standstill.look(now)
+            if holders and not self._is_draining:
+                _log.warning("%s", standstill_text(self._plan, holders))
 
     def _launch(self, launch: Launch) -> None:
         if self._leaves_as is not None:
@@ -266,6 +275,11 @@ class Supervisor:
             self._perform(members.bound(worker, incarnation, message.endpoint, message.key))
         elif isinstance(message, msg.Installed):
             self._perform(members.installed(worker, incarnation, message.view))
+        elif isinstance(message, msg.State):
+            self._audit.note(worker, message.old)
+            self._standstill.note(worker, (message.standing[0], message.standing[1], message.standing[2]))
+        elif isinstance(message, msg.Looked):
+            self._send_all(self._audit.hear(worker, message))
         elif isinstance(message, msg.Ready):
             self._perform(members.ready(worker, incarnation, message.view, time.monotonic()))
 
@@ -351,6 +365,8 @@ class Supervisor:
         del self._alive[worker]
         self._heard.pop(worker, None)
         self._active.discard(worker)
+        self._audit.forget(worker)
+        self._standstill.forget(worker)
         self._place.dismiss(worker, incarnation)
         if self._leaves_as is not None:
             return
@@ -455,6 +471,10 @@ class Supervisor:
     def _send(self, worker: int, message: msg.Message) -> bool:
         incarnation = self._alive.get(worker)
         return incarnation is not None and self._place.send(worker, incarnation, message)
+
+    def _send_all(self, messages: Sequence[tuple[int, msg.Message]]) -> None:
+        for worker, message in messages:
+            self._send(worker, message)
 
     def _set_state(self, state: str) -> None:
         with self._changed:

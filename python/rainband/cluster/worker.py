@@ -45,6 +45,9 @@ from .messages import (
     Finish,
     Hello,
     Installed,
+    Look,
+    Looked,
+    Lose,
     Over,
     PendingRows,
     Planned,
@@ -273,6 +276,11 @@ class _Part:
                 self._tell_over("stopped")
         elif isinstance(message, AskPending):
             self._client.post(PendingRows(message.request, pending_rows(engine.pending())))
+        elif isinstance(message, Look):
+            found, moves = engine.look_for([tuple(root) for root in message.roots]) or ([], None)
+            self._client.post(Looked(message.request, found, moves))
+        elif isinstance(message, Lose):
+            engine.lose([tuple(root) for root in message.roots])
 
     def _install(
         self, view: int, members: list[tuple[int, int, int]], suspects: list[tuple[int, int, int]], reason: str
@@ -305,8 +313,15 @@ class _Part:
         now = time.monotonic()
         if now >= self._report_at and not self._is_told_over and not self._client.is_behind:
             self._report_at = now + _REPORT_S
-            state, counters = self.engine.wait(0.0), self.runtime.user_counters()
-            self._client.post(State(state, self.engine.snapshot(), counters))
+            self._client.post(
+                State(
+                    self.engine.wait(0.0),
+                    self.engine.snapshot(),
+                    self.runtime.user_counters(),
+                    list(self.engine.standing()),
+                    self.engine.old_roots(),
+                )
+            )
 
     def _tell_over(self, state: str) -> None:
         self._is_told_over = True

@@ -260,6 +260,11 @@ impl<W: Wake, I: Wake> Links<W, I> {
         })
     }
 
+    /// How many frames were sent and received on all links, to and from those who live.
+    pub fn frames(&self) -> u64 {
+        self.peers.iter().map(|peer| lock(peer).frames()).sum()
+    }
+
     /// Bytes of ours that wait to be sent or confirmed, on all links.
     pub fn backlog(&self) -> usize {
         self.peers.iter().map(|peer| lock(peer).backlog()).sum()

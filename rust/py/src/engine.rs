@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use rainband_core::frontier::Ticket;
-use rainband_core::ids::{Incarnation, TaskId, WorkerId};
+use rainband_core::ids::{AttemptId, Incarnation, RootRef, TaskId, WorkerId};
 use rainband_core::queue::Wake;
 use rainband_link::{Link, PeerIndex, SocketHandle, Zmq};
 
+use crate::audit;
 use crate::errors;
 use crate::hang::Hangs;
 use crate::plan_dict::read_plan;
@@ -227,6 +228,38 @@ impl Engine {
         Ok(self.remote(py)?.links.is_settled())
     }
 
+    /// The roots of this process that are older than `audit_s`: (task, incarnation, attempt), a row each, 1,000 at most.
+    fn old_roots(&self) -> Vec<Suspect> {
+        let old = audit::old_roots(&self.shared, self.shared.now_ns());
+        old.iter().map(|root| (root.task.0, root.incarnation.0, root.attempt.bits())).collect()
+    }
+
+    /// Which of `roots`, by index, are queued or held here, and a number that grows whenever something moves; `None` if somebody
+    /// has something in hand that is not seen from here.
+    #[expect(clippy::needless_pass_by_value, reason = "made of Python's list for this call")]
+    fn look_for(&self, py: Python<'_>, roots: Vec<Suspect>) -> PyResult<Option<(Vec<usize>, u64)>> {
+        let roots = self.roots_of(&roots)?;
+        let look = py.detach(|| audit::look(&self.shared));
+        let found = |look: &audit::Look| (0..roots.len()).filter(|at| look.found.contains(&roots[*at])).collect();
+        Ok(look.map(|look| (found(&look), look.moves)))
+    }
+
+    /// Fails those of `roots` that are pending here as lost: no worker holds them.
+    #[expect(clippy::needless_pass_by_value, reason = "made of Python's list for this call")]
+    fn lose(&self, py: Python<'_>, roots: Vec<Suspect>) -> PyResult<()> {
+        let roots = self.roots_of(&roots)?;
+        py.detach(|| audit::lose(&self.shared, &roots));
+        Ok(())
+    }
+
+    /// What a standstill is seen by: whether a spout here stands at `max_pending`, how many calls there were, and (task, how
+    /// many) of those that hold tuples.
+    fn standing(&self) -> (bool, u64, Vec<(u32, usize)>) {
+        let standing = audit::standing(&self.shared);
+        let holders = standing.holders.iter().map(|(task, held)| (task.0, *held)).collect();
+        (standing.is_at_limit, standing.calls, holders)
+    }
+
     /// Addresses of sockets that the I/O thread has let go of; the caller closes them.
     fn released_sockets(&self, py: Python<'_>) -> PyResult<Vec<usize>> {
         let released = self.remote(py)?.control.take_released();
@@ -263,6 +296,18 @@ fn handle(py: Python<'_>, address: usize) -> PyResult<SocketHandle> {
 }
 
 impl Engine {
+    fn roots_of(&self, rows: &[Suspect]) -> PyResult<Vec<RootRef>> {
+        if let Some((task, ..)) = rows.iter().find(|(task, ..)| *task as usize >= self.shared.tasks.len()) {
+            return Err(errors::internal(format!("there is no task {task}")));
+        }
+        let root = |(task, incarnation, attempt): &Suspect| RootRef {
+            task: TaskId(*task),
+            incarnation: Incarnation(*incarnation),
+            attempt: AttemptId::from_bits(*attempt),
+        };
+        Ok(rows.iter().map(root).collect())
+    }
+
     fn remote(&self, py: Python<'_>) -> PyResult<&Remote> {
         let remote = self.shared.remote.as_deref();
         remote.ok_or_else(|| errors::run_error(py, "this engine is no worker of several".to_string()))

@@ -6,6 +6,7 @@
 mod ack;
 mod affinity;
 mod aio;
+mod audit;
 mod base;
 mod bolt_loop;
 mod call;

@@ -107,6 +107,11 @@ impl Remote {
         if ready.len() < members { Vec::new() } else { std::mem::take(ready) }
     }
 
+    /// Whether roots are lost that were not told to their owners yet.
+    pub fn has_unsaid(&self) -> bool {
+        !lock(&self.unsaid).is_empty()
+    }
+
     /// Notes the signal that `task` sends from now on, for successors of those it is sent to.
     pub fn note_signal(&self, task: TaskId, kind: Kind) {
         self.signalled[task.index()].fetch_max(if kind == Kind::End { 2 } else { 1 }, Ordering::SeqCst);

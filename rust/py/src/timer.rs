@@ -8,18 +8,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use rainband_core::ids::{AttemptId, TaskId};
+use rainband_core::ids::{RootRef, TaskId};
 use rainband_core::ledger::{Failure, Reason};
 use rainband_core::signal::CycleCount;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::ack;
+use crate::audit;
 use crate::errors;
 use crate::hang::Hangs;
 use crate::home::HomeWatch;
 use crate::service;
 use crate::shared::{Shared, State, lock, lock_attached};
-use crate::stats::add;
 
 /// The naps of the timer: while somebody is ready and does not have the turn, while turns are passed on, and at most.
 const NAP_READY: Duration = Duration::from_millis(1);
@@ -48,7 +48,7 @@ struct Timer {
     held_at_ns: u64,
     stuck_at_ns: u64,
     audit_at_ns: u64,
-    suspects: FxHashMap<(TaskId, AttemptId), u32>,
+    suspects: FxHashMap<RootRef, u32>,
     standstill: Option<(u64, u64)>,
     warned_standstill: bool,
     looked_at_ns: u64,
@@ -242,103 +242,58 @@ impl Timer {
 
     /// Spouts at `max_pending`, nothing moving, and bolts holding: somebody waits for input that cannot come.
     fn warn_standstill(&mut self, now: u64) {
-        if self.warned_standstill || self.shared.state() != State::Running {
+        if self.warned_standstill || self.shared.remote.is_some() || self.shared.state() != State::Running {
             return;
         }
-        let is_full = |(index, task): (usize, &crate::shared::TaskShared)| {
-            let id = TaskId(index as u32);
-            self.shared.plan.component_of(id).is_spout
-                && task.pending.load(Ordering::Relaxed) >= self.shared.settings_of(id).max_pending
-        };
-        let at_limit = self.shared.tasks.iter().enumerate().any(is_full);
-        let calls = self.calls();
+        let standing = audit::standing(&self.shared);
         match self.standstill {
-            Some((since, seen)) if at_limit && seen == calls => {
+            Some((since, seen)) if standing.is_at_limit && seen == standing.calls => {
                 if now - since < STANDSTILL_NS {
                     return;
                 }
             }
             _ => {
-                self.standstill = at_limit.then_some((now, calls));
+                self.standstill = standing.is_at_limit.then_some((now, standing.calls));
                 return;
             }
         }
-        let mut holders: Vec<String> = Vec::new();
-        for (index, task) in self.shared.tasks.iter().enumerate() {
-            let held = lock(&task.held).len();
-            if held > 0 {
-                let name = &self.shared.plan.component_of(TaskId(index as u32)).name;
-                holders.push(format!("{name:?} task {index} ({held})"));
-            }
-        }
-        if holders.is_empty() {
+        if standing.holders.is_empty() {
             return;
         }
         self.warned_standstill = true;
-        let text = format!(
-            "nothing moves: the spouts stand at max_pending and these bolts hold all that is pending: {}; raise max_pending or ack sooner",
-            holders.join(", ")
-        );
-        Python::attach(|py| self.shared.log(py, 30, &text));
+        let holders: Vec<(u32, usize)> = standing.holders.iter().map(|(task, held)| (task.0, *held)).collect();
+        Python::attach(|py| {
+            if let Err(error) = self.shared.call_runtime(py, "standstill", (holders,)) {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 
-    fn calls(&self) -> u64 {
-        self.shared.tasks.iter().map(|t| t.calls.load(Ordering::Acquire)).sum()
-    }
-
-    /// Whether a task has something in its hands: in a call, in a batch, or emitted and not handed over.
-    fn is_busy(&self) -> bool {
-        self.shared.tasks.iter().enumerate().any(|(index, t)| {
-            let is_spout = self.shared.plan.component_of(TaskId(index as u32)).is_spout; // May wait in a call for hours.
-            (!is_spout && t.in_user_since_ns.load(Ordering::Relaxed) != 0)
-                || t.has_in_hand.load(Ordering::Acquire)
-                || t.roots.try_lock().map_or(true, |roots| !roots.replayer.outbox.is_empty())
-        })
-    }
-
-    /// Roots older than `audit_s`: who holds them? Those that nobody has in several rounds are lost, which is a bug of ours; they
-    /// fail, so that they are replayed and do not pend for ever.
+    /// Roots older than `audit_s`: who holds them? Those that nobody has in several rounds are lost; they fail, so that they are
+    /// replayed and do not pend for ever.
     fn audit(&mut self, now: u64) {
-        if self.shared.remote.is_some() {
-            return; // Who holds it may be in another worker: docs/plan.md.
+        let shared = &self.shared;
+        self.audit_at_ns = now + shared.settings.audit_ns / 8;
+        if shared.remote.is_some() {
+            return; // Who holds it may be elsewhere: the supervisor asks.
         }
-        let period = self.shared.settings.audit_ns;
-        self.audit_at_ns = now + period / 8;
-        let Some(before) = now.checked_sub(period) else { return };
-        let mut old: Vec<(TaskId, AttemptId)> = Vec::new();
-        for (index, task) in self.shared.tasks.iter().enumerate() {
-            old.extend(lock(&task.ledger).older_than(before).map(|a| (TaskId(index as u32), a)));
-        }
+        let old = audit::old_roots(shared, now);
         if old.is_empty() {
             self.suspects.clear();
             return;
         }
-        let (was_busy, calls) = (self.is_busy(), self.calls());
-        let mut found: FxHashSet<(TaskId, AttemptId)> = FxHashSet::default();
-        for task in &self.shared.tasks {
-            task.queue.for_each_root(|r| {
-                found.insert((r.task, r.attempt));
-            });
-            lock(&task.held).for_each_root(|r| {
-                found.insert((r.task, r.attempt));
-            });
-        }
-        if was_busy || self.is_busy() || self.calls() != calls {
-            self.suspects.clear(); // What an executor has in hand is not seen from here; the rounds must follow each other.
+        let Some(look) = audit::look(shared) else {
+            self.suspects.clear(); // The rounds must follow each other.
             return;
-        }
+        };
         let mut suspects = FxHashMap::default();
-        for root in old.into_iter().filter(|root| !found.contains(root)) {
+        for root in old.into_iter().filter(|root| !look.found.contains(root)) {
             let rounds = self.suspects.get(&root).copied().unwrap_or(0) + 1;
             if rounds < AUDIT_ROUNDS {
                 suspects.insert(root, rounds);
-                continue;
+            } else {
+                audit::lose(shared, &[root]);
             }
-            add(&self.shared.run_stats.lost, 1);
-            let error = "an audit found nobody who holds it; this is a bug of rainband".into();
-            let failure = Failure { reason: Reason::Lost, task: root.0, error, retry: true };
-            lock(&self.shared.task(root.0).ledger).fail(root.1, failure);
-            self.shared.ring(root.0);
         }
         self.suspects = suspects;
     }

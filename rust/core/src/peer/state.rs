@@ -303,6 +303,11 @@ impl<W: Wake> State<W> {
         self.kept.is_empty() && !self.has_output()
     }
 
+    /// How many frames went either way.
+    pub fn frames(&self) -> u64 {
+        self.sent + self.received
+    }
+
     /// Bytes that wait to be sent or confirmed.
     pub fn backlog(&self) -> usize {
         let parts = |parts: &Vec<Bytes>| parts.iter().map(Bytes::len).sum::<usize>();
