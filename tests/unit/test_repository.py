@@ -322,3 +322,10 @@ def test_every_test_that_the_architecture_names_exists() -> None:
         assert (ROOT / file).is_file(), file
         if function:
             assert re.search(rf"\b(def|fn) {function}\(", (ROOT / file).read_text(encoding="utf-8")), (file, function)
+
+
+def test_every_failure_has_its_test() -> None:
+    rows = re.findall(r"^\| (.+) \|$", section("What fails, and what follows"), re.MULTILINE)[1:]
+    assert len(rows) >= 15
+    for row in rows:
+        assert re.search(r"`tests/\S+\.py::test_\w+`$", row), row
