@@ -79,11 +79,19 @@ class Config(BaseModel):
     max_hops: int = _topology(10_000, "Components that one tuple may pass; beyond, its root fails. Ends loops.", ge=1)
 
     link_bytes: int = _topology(
-        2**20, "Bytes under way to one task of another worker; beyond, its producers wait.", ge=1, le=2**30
+        2**20,
+        "Bytes under way from one worker to a task of another, or waiting in its inbox; beyond, its producers wait. "
+        "Of values larger than that two may be.",
+        ge=1,
+        le=2**30,
     )
 
     queue_capacity: int = _component(
-        1024, "Tuples in the inbox of a task; when it is full, its producers wait.", ge=1, le=2**24
+        1024,
+        "Tuples in the inbox of a task; when it is full, its producers wait. Those from other workers are bounded by "
+        "`link_bytes` in its place.",
+        ge=1,
+        le=2**24,
     )
     queue_bytes: int = _component(
         64 * 2**20, "Estimated bytes in the inbox of a task; when it is full, its producers wait.", ge=1

@@ -22,6 +22,7 @@ RULES = {
 """The numbered rules of ENGINE.md that hold in one process."""
 
 OF_WORKERS = {
+    "2.4": "tests/cluster/chaos/test_calls.py::test_a_tuple_that_kills_whoever_takes_it",
     "1.6": "rust/core/tests/properties.rs::links_one_accident",
     "4.4": "rust/core/tests/properties.rs::links_credit_is_per_task",
     "5.4": "rust/core/tests/properties.rs::cluster_survives",
@@ -31,7 +32,7 @@ OF_WORKERS = {
     "7.4": "rust/link/tests/link/watch.rs::a_parent_that_is_killed_is_missed",
     "7.5": "tests/unit/test_cluster_merge.py::test_the_dead_stay_in_the_account",
 }
-"""The rules marked (W), and a test of each. Missing: 2.4, that a suspect of a death is charged with an attempt."""
+"""The rules marked (W), and a test of each."""
 
 
 def rules_with_tests() -> dict[str, list[str]]:
