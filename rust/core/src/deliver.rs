@@ -313,6 +313,12 @@ impl<P> Outbox<P> {
             .map_or(0, |b| b.packed.as_ref().map_or(b.envelopes.len(), |packed| packed.count as usize))
     }
 
+    /// How many tuples are buffered for other workers.
+    pub fn buffered_elsewhere(&self) -> usize {
+        let packed = |target: &TaskId| self.buffers[target.index()].as_ref()?.packed.as_ref();
+        self.dirty.iter().filter_map(packed).map(|packed| packed.count as usize).sum()
+    }
+
     /// Whether nothing is buffered.
     #[inline]
     pub fn is_empty(&self) -> bool {

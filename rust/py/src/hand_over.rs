@@ -90,6 +90,11 @@ impl Collector {
         }
     }
 
+    /// When what [`Collector::hand_over`] kept has to go; `None` if it kept nothing.
+    pub fn held_until_ns(&self) -> Option<u64> {
+        (!self.outbox.is_empty() || !self.acks.is_empty()).then_some(self.handed_over_ns + HOLD_NS)
+    }
+
     #[cold]
     fn discard(&mut self, task: TaskId) {
         let count = self.outbox.buffered(task);

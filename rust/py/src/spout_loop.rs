@@ -27,6 +27,9 @@ const LONGEST_REST_NS: u64 = 10_000_000;
 /// What was emitted is handed over after this time at the latest.
 const CUT_NS: u64 = 100_000;
 
+/// What a spout at `max_pending` keeps for other workers is at most this part of what is pending.
+const FEW_HELD: usize = 8;
+
 /// A spout's task with what its loop keeps.
 pub struct SpoutTask {
     pub task: Task,
@@ -315,10 +318,21 @@ impl SpoutTask {
     }
 
     fn hand_over(&self, py: Python<'_>, has_emitted: bool) {
-        let comes_soon = has_emitted && self.is_quick && self.may_ask();
+        let own = self.task.shared.task(self.task.id);
+        let may_ask = self.may_ask();
         let mut collector = self.task.cell.own();
+        collector.now_ns = self.task.shared.now_ns();
+        // At `max_pending` each few acks make room for a few tuples; those wait if they are few beside what is under way, and
+        // `deadline_ns` wakes for them.
+        let waits_for_acks = || {
+            let pending = own.pending.load(Ordering::Relaxed);
+            pending >= self.task.shared.settings_of(self.task.id).max_pending
+                && collector.outbox.buffered_elsewhere() * FEW_HELD <= pending
+        };
+        let goes_on = self.is_active && self.restart_at_ns.is_none() && !collector.has_ended;
+        let comes_soon = self.is_quick && goes_on && if may_ask { has_emitted } else { waits_for_acks() };
         collector.hand_over(py, comes_soon);
-        self.task.shared.task(self.task.id).has_in_hand.store(!collector.outbox.is_empty(), Ordering::Release);
+        own.has_in_hand.store(!collector.outbox.is_empty(), Ordering::Release);
     }
 
     fn step(&mut self, py: Python<'_>) -> bool {
@@ -365,6 +379,9 @@ impl SpoutTask {
     fn deadline_ns(&mut self, now: u64) -> Option<u64> {
         let mut at = self.retry_due_ns;
         let earliest = |a: Option<u64>, b: u64| Some(a.map_or(b, |a| a.min(b)));
+        if let Some(held_until) = self.task.cell.own().held_until_ns() {
+            at = earliest(at, held_until);
+        }
         if let Some(restart) = self.restart_at_ns {
             at = earliest(at, restart.max(now + 1_000_000));
         } else if self.may_ask() || !self.waits_for_acks() {
