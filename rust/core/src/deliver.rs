@@ -8,6 +8,8 @@
 //! travel is refused where it is emitted, and the payload goes back to the caller. Back edges never lead to another worker,
 //! because a cycle lives in one.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::emit::{EdgeIds, InHand, anchor_all};
@@ -24,7 +26,40 @@ struct Buffer<P> {
     is_back_edge: bool,
     is_inside: bool,
     /// In place of `envelopes`, for a target in another worker.
-    packed: Option<Packed>,
+    packed: Option<Row>,
+}
+
+/// Tuples for one task of another worker, in sections none of which is much longer than [`PACKED_BYTES`]: a frame must not become
+/// larger than the transport takes, however much is emitted while there is no credit.
+#[derive(Debug, Default)]
+struct Row {
+    full: VecDeque<Packed>,
+    last: Packed,
+}
+
+impl Row {
+    /// Makes room in the last section for a tuple.
+    #[inline]
+    fn open(&mut self) {
+        if self.last.bytes.len() >= PACKED_BYTES || !self.last.blobs.is_empty() {
+            self.full.push_back(std::mem::take(&mut self.last));
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.full.iter().chain([&self.last]).map(|packed| packed.count as usize).sum()
+    }
+
+    /// Pushes one section after the other while there is room.
+    fn push<P>(&mut self, target: TaskId, targets: &impl Targets<P>) -> Push {
+        while let Some(packed) = self.full.front_mut() {
+            match targets.push_packed(target, packed) {
+                Push::Done => self.full.pop_front(),
+                refused => return refused,
+            };
+        }
+        if self.last.count == 0 { Push::Done } else { targets.push_packed(target, &mut self.last) }
+    }
 }
 
 /// Tuples for one task of another worker, as records of the wire.
@@ -121,7 +156,7 @@ impl<P> Outbox<P> {
                 envelopes: Vec::new(),
                 is_back_edge: plan.is_back_edge(component, to),
                 is_inside: plan.same_cycle(component, to),
-                packed: (!is_here(task)).then(Packed::default),
+                packed: (!is_here(task)).then(Row::default),
             }));
         }
         Self { buffers, dirty: Vec::new(), sent_inside: 0 }
@@ -212,12 +247,14 @@ impl<P> Outbox<P> {
     }
 
     fn put_packed(&mut self, emission: &Emission<P>, target: TaskId, edge: Option<EdgeId>, values: Values<'_>) -> bool {
-        let Some(packed) = self.buffers[target.index()].as_mut().and_then(|b| b.packed.as_mut()) else {
+        let Some(row) = self.buffers[target.index()].as_mut().and_then(|b| b.packed.as_mut()) else {
             return false;
         };
-        if packed.count == 0 {
+        row.open();
+        if row.last.count == 0 && row.full.is_empty() {
             self.dirty.push(target);
         }
+        let packed = &mut row.last;
         let Emission { head, stream, from, .. } = emission;
         wire::put_record(&mut packed.bytes, head, *stream, *from, edge, values.bytes, values.blobs.len());
         packed.blobs.extend_from_slice(values.blobs);
@@ -269,7 +306,7 @@ impl<P> Outbox<P> {
                     kept += 1;
                     continue;
                 }
-                (targets.push_packed(target, packed), Stopped::Full(target))
+                (packed.push(target, targets), Stopped::Full(target))
             } else if buffer.is_back_edge {
                 (targets.push_loop(target, &mut buffer.envelopes, loop_bytes), Stopped::LoopFull(target))
             } else {
@@ -296,7 +333,7 @@ impl<P> Outbox<P> {
             return Vec::new();
         };
         if let Some(packed) = &mut buffer.packed {
-            *packed = Packed::default();
+            *packed = Row::default();
         }
         let taken = std::mem::take(&mut buffer.envelopes);
         if buffer.is_inside {
@@ -308,15 +345,13 @@ impl<P> Outbox<P> {
     /// How many tuples are buffered for `target`.
     #[inline]
     pub fn buffered(&self, target: TaskId) -> usize {
-        self.buffers[target.index()]
-            .as_ref()
-            .map_or(0, |b| b.packed.as_ref().map_or(b.envelopes.len(), |packed| packed.count as usize))
+        self.buffers[target.index()].as_ref().map_or(0, |b| b.packed.as_ref().map_or(b.envelopes.len(), Row::count))
     }
 
     /// How many tuples are buffered for other workers.
     pub fn buffered_elsewhere(&self) -> usize {
         let packed = |target: &TaskId| self.buffers[target.index()].as_ref()?.packed.as_ref();
-        self.dirty.iter().filter_map(packed).map(|packed| packed.count as usize).sum()
+        self.dirty.iter().filter_map(packed).map(Row::count).sum()
     }
 
     /// Whether nothing is buffered.

@@ -435,8 +435,11 @@ impl<R> Ledger<R> {
     }
 
     /// Live attempts whose root began before `before_ns`: what an audit asks about.
-    pub fn older_than(&self, before_ns: u64) -> impl Iterator<Item = AttemptId> {
-        self.entries.iter().filter(move |e| e.state == State::Live && e.began_ns < before_ns).map(|e| e.attempt)
+    pub fn older_than(&self, before_ns: u64) -> impl Iterator<Item = (u64, AttemptId)> {
+        self.entries
+            .iter()
+            .filter(move |e| e.state == State::Live && e.began_ns < before_ns)
+            .map(|e| (e.began_ns, e.attempt))
     }
 
     /// All that is pending: record, attempt number, when it began.

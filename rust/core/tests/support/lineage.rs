@@ -412,7 +412,8 @@ impl World {
     }
 
     fn audit(&mut self, task: usize) -> Result<(), String> {
-        let lost: Vec<AttemptId> = self.ledgers[task].older_than(self.now.saturating_sub(40)).collect();
+        let lost: Vec<AttemptId> =
+            self.ledgers[task].older_than(self.now.saturating_sub(40)).map(|(_, attempt)| attempt).collect();
         for attempt in lost {
             self.fail_arrives(
                 RootRef { task: TaskId(task as u32), incarnation: Incarnation(0), attempt },
