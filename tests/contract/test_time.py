@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rig import DEADLINE_S, Burst, Collect, Identity, Notes, Numbers, Quiet, in_one_process, wait_until
 
-from rainband import BatchBolt, Bolt, TaskContext, Tuple
+from rainband import BatchBolt, Bolt, Spout, TaskContext, Tuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -448,6 +448,34 @@ def test_the_audit_sees_what_waits_before_a_full_queue(rig: Rig) -> None:
     report = rig.run(topology)
     assert notes.failed == []
     assert report.components["numbers"].roots.acked == 40
+
+
+def test_the_audit_sees_what_a_spout_emitted_in_a_call_that_blocks(rig: Rig) -> None:
+    """ENGINE 2.2: a spout that waits in `emit` has what it emitted before; its consumer is in no call meanwhile."""
+    import asyncio  # noqa: PLC0415
+
+    class Bursts(Spout):
+        outputs = ["n"]
+        has_emitted = False
+
+        def next_tuple(self) -> None:
+            if self.has_emitted:
+                self.end()
+                return
+            self.has_emitted = True
+            time.sleep(0.05)  # the timer looks
+            for n in range(200):
+                self.emit(n, id=n)
+
+    class Naps(Bolt):
+        async def process(self, n: int) -> None:
+            await asyncio.sleep(1.0 if n == 0 else 0)
+
+    topology = rig.topology(audit_s=0.1)
+    topology.spout("bursts", Bursts)
+    topology.bolt("naps", Naps, inputs="bursts", config={"concurrency": 1, "queue_capacity": 1})
+    report = rig.run(topology)
+    assert (report.counters["lost"], report.components["bursts"].roots.replays) == (0, 0)
 
 
 def test_the_run_keeps_its_clock_whatever_the_wall_clock_says(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,9 +92,25 @@ def test_the_dead_stay_in_the_account() -> None:
     assert (lines.roots.pending, lines.roots.gone, lines.queue) == (4, 39, 10)
     assert lines.counters == {"seen": 3}
     assert report.balances
-    assert made.gone() == {(1, 1): {"lines": 39}}
+    assert made.gone() == {(1, 1): {"lines": 39}, (2, 1): {}}
     assert made.pending() == [("lines", 0, 1, 1, 0.5, False)]
     assert "gone with workers that died: 39" in str(report)
+
+
+def test_the_counts_that_a_dead_worker_left_are_newer_than_its_last_report() -> None:
+    made = account()
+    made.note((1, 1), snapshot(100, 50, 70), {"lines": {"seen": 2}})
+    left = {"emitted": 120, "failed.error": 2, "roots.emitted": 120, "roots.acked": 80, "roots.pending": 40}
+    made.bury((1, 1), [{}, left])
+    made.bury((2, 1), [{"roots.emitted": 5, "roots.pending": 5}])  # that never told anything
+    made.note((1, 1), snapshot(100, 60, 70), {"lines": {"seen": 3}})  # its last words came late
+    report = Report.of("t", made.snapshot("running", 2.0), user_counters=made.counters())
+    lines = report.components["lines"]
+    assert (lines.emitted, lines.failed) == (120, {"error": 2})
+    assert (lines.roots.emitted, lines.roots.acked, lines.roots.gone, lines.roots.pending) == (125, 80, 45, 0)
+    assert lines.counters == {"seen": 3}
+    assert report.balances
+    assert made.gone() == {(1, 1): {"lines": 40}, (2, 1): {"lines": 5}}
 
 
 def test_ids_that_cannot_travel_show_themselves() -> None:

@@ -30,6 +30,7 @@ OF = {
     dict[str, str]: st.dictionaries(TEXT, TEXT, max_size=3),
     dict[str, dict[str, int]]: st.dictionaries(TEXT, st.dictionaries(TEXT, st.integers(), max_size=2), max_size=2),
     list[Any]: st.lists(JSON, max_size=3),
+    list[Any] | None: st.lists(JSON, max_size=3) | st.none(),
     list[int]: st.lists(st.integers(), max_size=3),
     list[str] | None: st.lists(TEXT, max_size=3) | st.none(),
 }

@@ -161,14 +161,14 @@ def test_texts_of_deaths(tmp_path: Path) -> None:
     assert Event(1, 1, "dead", None, None).how == "ended"
     assert Event(1, 1, "dead", 1, None, "ended with a defect: x").how == "ended with a defect: x"
     rows = [(2, 2, 0, 1, n, 0) for n in range(5)]
-    death = examine(made, crash, {"suspects": rows, "busy": [(2, 2), (0, 1)], "said": ""}, "")
+    death = examine(made, crash, {"suspects": rows, "busy": [(2, 2), (0, 1)], "said": "", "counts": []}, "")
     assert death.suspects == tuple((0, 1, n) for n in range(5))
     assert death.reason == (
         'was killed by SIGSEGV; in hand: bolt "take" task 2, a tuple of spout "lines"; '
         'spout "lines" task 1, a tuple of no root'
     )
     assert death.text == f"worker 1 {death.reason}; it is replaced, and what it held is replayed"
-    hung = examine(made, crash, {"suspects": [], "busy": [], "said": "task 2: process() took 300 s"}, "")
+    hung = examine(made, crash, {"suspects": [], "busy": [], "said": "task 2: process() took 300 s", "counts": []}, "")
     assert hung.reason == "ended itself: task 2: process() took 300 s"
     left = examine(made, Event(0, 1, "dead", 1, None), None, "loading the topology raised KeyError: no")
     assert left.note({}) == (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit"]
 
 _ROUNDS: Final = 3
-_ASKED: Final = 1000  # roots in a question
+_ASKED: Final = 10_000  # roots in a question
 _PATIENCE_S: Final = 2.0  # for the answers to one
 
 Root = tuple[int, int, int]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from rainband.exact import decode, encode, safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from rainband.plan import CompiledPlan
+    from rainband.plan import CompiledPlan, ComponentPlan
 
 __all__ = ["Account", "pending_rows", "read_pending"]
 
@@ -37,6 +37,12 @@ class _Reported:
     counters: Mapping[str, Mapping[str, int]]
     pending: list[Pending] = field(default_factory=list)
     is_dead: bool = False
+    last_rows: list[dict[str, Any]] | None = None  # of components, from the file of slots
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Of the components."""
+        return self.last_rows if self.last_rows is not None else self.snapshot.get("components", ())
 
 
 class Account:
@@ -59,13 +65,29 @@ class Account:
     ) -> None:
         """Keep the latest report of (worker, incarnation)."""
         before = self._reported.get(incarnation)
-        is_dead = before is not None and before.is_dead
-        self._reported[incarnation] = _Reported(snapshot, counters, list(pending), is_dead)
+        made = self._reported[incarnation] = _Reported(snapshot, counters, list(pending))
+        if before is not None and before.is_dead:  # its last words came late
+            made.is_dead, made.last_rows = True, before.last_rows
 
-    def bury(self, incarnation: tuple[int, int]) -> None:
-        """From now on count what this one had pending as gone."""
-        if incarnation in self._reported:
-            self._reported[incarnation].is_dead = True
+    def bury(self, incarnation: tuple[int, int], counts: Sequence[Mapping[str, int]] = ()) -> None:
+        """From now on count what this one had pending as gone.
+
+        Args:
+            incarnation: (worker, incarnation).
+            counts: of each task when it died (`native.Slots`), newer than its last report.
+        """
+        last = self._reported.setdefault(incarnation, _Reported({}, {}))
+        last.is_dead = True
+        if counts:
+            last.last_rows = [self._row_of(planned, counts) for planned in self._plan.components]
+
+    def _row_of(self, planned: ComponentPlan, counts: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+        row: dict[str, Any] = {"name": planned.name, "failed": {}, "roots": {}}
+        for task in planned.task_ids:
+            for name, count in counts[task].items() if task < len(counts) else ():
+                group, _, inner = name.rpartition(".")
+                _add(row[group] if group else row, {inner: count})
+        return row
 
     def snapshot(self, state: str, uptime_s: float) -> dict[str, Any]:
         """All of it, in the form of `Engine.snapshot()`."""
@@ -89,8 +111,7 @@ class Account:
         failed: dict[str, int] = {}
         roots = dict.fromkeys(_ROOTS, 0)
         for each in reported:
-            rows = each.snapshot.get("components", ())
-            own = rows[index] if index < len(rows) else {}
+            own = each.rows[index] if index < len(each.rows) else {}
             keys = _COUNTS if each.is_dead else (*_COUNTS, *_GAUGES)
             _add(row, {key: own.get(key, 0) for key in keys})
             _add(failed, own.get("failed", {}))
@@ -105,8 +126,7 @@ class Account:
         found: dict[tuple[int, int], dict[str, int]] = {}
         for incarnation, each in self._reported.items():
             if each.is_dead:
-                rows = each.snapshot.get("components", ())
-                counts = {row["name"]: row.get("roots", {}).get("pending", 0) for row in rows}
+                counts = {row["name"]: row.get("roots", {}).get("pending", 0) for row in each.rows}
                 found[incarnation] = {name: n for name, n in counts.items() if n}
         return found
 

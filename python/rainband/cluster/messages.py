@@ -118,14 +118,14 @@ class State:
         snapshot: `Engine.snapshot()`.
         counters: the user's, component → counter → sum.
         standing: `Engine.standing()`.
-        old: `Engine.old_roots()`.
+        old: `Engine.old_roots()`, from time to time; None in between.
     """
 
     state: str
     snapshot: dict[str, Any]
     counters: dict[str, dict[str, int]]
     standing: list[Any]
-    old: list[Any]
+    old: list[Any] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,11 +117,13 @@ class Slots(TypedDict):
         incarnation, the attempt, a hash of the user's id or 0.
     busy: rows of executor and task, for every executor that had something in hand.
     said: why the worker ended itself; empty if it did not.
+    counts: of each task, by name: `executed`, `roots.emitted`, `failed.<reason>`; those that are 0 are left out.
     """
 
     suspects: list[tuple[int, int, int, int, int, int]]
     busy: list[tuple[int, int]]
     said: str
+    counts: list[dict[str, int]]
 
 
 def new_engine(core: dict[str, Any], runtime: Runtime, worker: WorkerOptions) -> WorkerEngine:
@@ -141,8 +143,8 @@ def watch_parent(fd: int) -> None:
 
 def read_slots(path: str) -> Slots:
     """What stands in the file of a worker that is dead."""
-    suspects, busy, said = _core.read_slots(path)
-    return {"suspects": suspects, "busy": busy, "said": said}
+    suspects, busy, said, counts = _core.read_slots(path)
+    return {"suspects": suspects, "busy": busy, "said": said, "counts": [dict(each) for each in counts]}
 
 
 def libzmq_path() -> str:

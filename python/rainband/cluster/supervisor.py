@@ -276,7 +276,8 @@ class Supervisor:
         elif isinstance(message, msg.Installed):
             self._perform(members.installed(worker, incarnation, message.view))
         elif isinstance(message, msg.State):
-            self._audit.note(worker, message.old)
+            if message.old is not None:
+                self._audit.note(worker, message.old)
             self._standstill.note(worker, (message.standing[0], message.standing[1], message.standing[2]))
         elif isinstance(message, msg.Looked):
             self._send_all(self._audit.hear(worker, message))
@@ -378,7 +379,7 @@ class Supervisor:
         death = examine(self._plan, event, slots, self._why.pop((worker, incarnation), ""))
         _log.warning("%s", death.text)
         with self._changed:
-            self._account.bury((worker, incarnation))
+            self._account.bury((worker, incarnation), () if slots is None else slots["counts"])
             self._deaths.append(death)
         reason = death.reason
         self._perform(self._members.died(worker, incarnation, reason, death.suspects, time.monotonic()))

@@ -231,6 +231,7 @@ class _Part:
         self._installed = 0  # the latest view; written by the commands' thread
         self._ready = 0  # the latest view of which `Ready` was told
         self._report_at = time.monotonic()
+        self._audit_at = self._report_at + plan.config["audit_s"]
         self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._helpers = [
             threading.Thread(
@@ -313,13 +314,17 @@ class _Part:
         now = time.monotonic()
         if now >= self._report_at and not self._is_told_over and not self._client.is_behind:
             self._report_at = now + _REPORT_S
+            old = None
+            if now >= self._audit_at:
+                self._audit_at = now + self._plan.config["audit_s"] / 8
+                old = self.engine.old_roots()
             self._client.post(
                 State(
                     self.engine.wait(0.0),
                     self.engine.snapshot(),
                     self.runtime.user_counters(),
                     list(self.engine.standing()),
-                    self.engine.old_roots(),
+                    old,
                 )
             )
 

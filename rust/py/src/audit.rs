@@ -4,15 +4,16 @@
 
 use std::sync::atomic::Ordering;
 
+use pyo3::prelude::*;
 use rainband_core::ids::{RootRef, TaskId};
 use rainband_core::ledger::{Failure, Reason};
 use rustc_hash::FxHashSet;
 
-use crate::shared::{Shared, lock};
+use crate::shared::{Shared, TaskShared, lock};
 use crate::stats::add;
 
 /// The oldest roots that are asked after at a time.
-const ASKED: usize = 1000;
+const ASKED: usize = 10_000;
 
 /// The roots of this process that are older than `audit_s` and not in backoff.
 pub fn old_roots(shared: &Shared, now_ns: u64) -> Vec<RootRef> {
@@ -20,10 +21,10 @@ pub fn old_roots(shared: &Shared, now_ns: u64) -> Vec<RootRef> {
     let mut old = Vec::new();
     for (index, task) in shared.tasks.iter().enumerate() {
         let root = |attempt| RootRef { task: TaskId(index as u32), incarnation: shared.incarnation, attempt };
-        old.extend(lock(&task.ledger).older_than(before).map(root));
+        old.extend(lock(&task.ledger).older_than(before).map(|(began, attempt)| (began, root(attempt))));
     }
-    old.truncate(ASKED);
-    old
+    old.sort_unstable_by_key(|(began, _)| *began);
+    old.into_iter().take(ASKED).map(|(_, root)| root).collect()
 }
 
 /// What a look at queues and held tuples found.
@@ -87,6 +88,19 @@ pub fn standing(shared: &Shared) -> Standing {
     Standing { is_at_limit, calls: calls(shared), holders }
 }
 
+/// Whether there is something in the outbox of a task whose thread is in user code, or that cannot be said.
+fn has_emitted(shared: &Shared, task: &TaskShared) -> bool {
+    let Some(cell) = lock(&task.cell).clone() else { return false };
+    if !shared.has_gil {
+        return true; // There its owner may be changing it.
+    }
+    Python::attach(|py| {
+        // SAFETY: attached, on a Python with a GIL.
+        let collector = unsafe { cell.borrow_from_timer(py) };
+        collector.is_none_or(|collector| !collector.outbox.is_empty())
+    })
+}
+
 fn calls(shared: &Shared) -> u64 {
     shared.tasks.iter().map(|task| task.calls.load(Ordering::Acquire)).sum()
 }
@@ -99,8 +113,10 @@ fn moves(shared: &Shared) -> u64 {
 /// workers, or waits for a replay.
 fn is_busy(shared: &Shared) -> bool {
     let has_hands_full = shared.tasks.iter().enumerate().any(|(index, task)| {
-        let is_spout = shared.plan.component_of(TaskId(index as u32)).is_spout; // May wait in a call for hours.
-        (!is_spout && task.in_user_since_ns.load(Ordering::Relaxed) != 0)
+        let is_spout = shared.plan.component_of(TaskId(index as u32)).is_spout;
+        let is_in_call = task.in_user_since_ns.load(Ordering::Relaxed) != 0;
+        // A spout may wait in a call for hours, and may have emitted in it.
+        is_in_call && (!is_spout || has_emitted(shared, task))
             || task.has_in_hand.load(Ordering::Acquire)
             || task.roots.try_lock().map_or(true, |roots| !roots.replayer.outbox.is_empty())
     });

@@ -330,9 +330,9 @@ impl BoltTask {
     /// What was emitted goes to the queues, what was acked to the ledgers, room to the producers.
     fn hand_over(&mut self, py: Python<'_>) {
         let has_more = !self.batch.is_empty() || self.frame.is_some();
-        self.task.cell.own().hand_over(py, has_more && self.is_quick);
+        self.task.cell.own().hand_over(py, has_more && self.is_quick && self.task.is_only);
         if self.slot.is_some() {
-            self.note_empty_hands();
+            self.note_hands(py);
         }
         let own = self.task.shared.task(self.task.id);
         own.has_in_hand.store(has_more, Ordering::Release);

@@ -2,6 +2,7 @@
 //! `TaskCell` checks that, and that nobody comes in twice.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use rainband_core::deliver::{Anchors, Emission, Outbox};
@@ -327,7 +328,10 @@ impl Collector {
                     all && (waits || self.outbox.buffered(*task) > 0)
                 });
                 if waits {
+                    let own = self.shared.task(self.task);
+                    own.waits_for_room.store(true, Ordering::Relaxed);
                     py.detach(|| self.seat.park(None));
+                    own.waits_for_room.store(false, Ordering::Relaxed);
                 }
             }
         }

@@ -52,7 +52,9 @@ impl Engine {
     fn new(plan: &Bound<'_, PyDict>, runtime: Py<PyAny>, worker: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         crate::fork::watch();
         crate::affinity::watch_starts(plan.py());
-        Ok(Self { shared: Arc::new(read_plan(plan, runtime, worker)?) })
+        let shared = read_plan(plan, runtime, worker)?;
+        shared.tell_own_of_ended();
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The executors: (component index, task ids), a row each.
@@ -228,7 +230,8 @@ impl Engine {
         Ok(self.remote(py)?.links.is_settled())
     }
 
-    /// The roots of this process that are older than `audit_s`: (task, incarnation, attempt), a row each, 1,000 at most.
+    /// The roots of this process that are older than `audit_s`: (task, incarnation, attempt), a row each, the oldest
+    /// 10,000.
     fn old_roots(&self) -> Vec<Suspect> {
         let old = audit::old_roots(&self.shared, self.shared.now_ns());
         old.iter().map(|root| (root.task.0, root.incarnation.0, root.attempt.bits())).collect()

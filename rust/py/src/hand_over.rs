@@ -13,6 +13,7 @@ use rainband_core::tuple::Envelope;
 use crate::collector::Collector;
 use crate::errors;
 use crate::payload::Payload;
+use crate::snapshot::counts_of;
 use crate::stats::add;
 
 /// What goes to other workers waits for so long at most, and of acks so many at most.
@@ -50,7 +51,8 @@ impl Collector {
     }
 
     /// As [`Collector::flush`], but what goes to other workers may be kept.
-    fn flush_to(&mut self, py: Python<'_>, is_elsewhere_too: bool) {
+    fn flush_to(&mut self, py: Python<'_>, mut is_elsewhere_too: bool) {
+        self.publish(); // First: what others have seen must have been counted, should the process die.
         loop {
             let shared = &*self.shared;
             let result = if is_elsewhere_too {
@@ -61,10 +63,14 @@ impl Collector {
             match result {
                 Ok(()) => return,
                 Err(Stopped::Full(task)) if shared.is_stopping() => self.discard(task),
+                Err(Stopped::Full(_)) if !is_elsewhere_too => is_elsewhere_too = true, // The wait may be long.
                 Err(Stopped::Full(task)) => {
                     self.apply_acks();
                     if self.shared.wait_for_room(task, &self.seat) {
+                        let own = self.shared.task(self.task);
+                        own.waits_for_room.store(true, Ordering::Relaxed);
                         py.detach(|| self.seat.park(None));
+                        own.waits_for_room.store(false, Ordering::Relaxed);
                     }
                 }
                 Err(Stopped::Closed(task)) => self.discard(task),
@@ -81,10 +87,11 @@ impl Collector {
         if !is_held {
             self.handed_over_ns = self.now_ns;
         }
-        if !self.outbox.is_empty() {
+        if self.outbox.is_empty() {
+            self.publish();
+        } else {
             self.flush_to(py, !is_held);
         }
-        self.publish();
         if !(self.acks.is_empty() || is_held && self.acks.len() < FEW_ACKS) {
             self.apply_acks();
         }
@@ -108,6 +115,7 @@ impl Collector {
     #[must_use]
     pub fn flush_some(&mut self) -> Vec<Envelope<Payload>> {
         let shared = Arc::clone(&self.shared);
+        self.publish();
         let mut refused = Vec::new();
         for _ in 0..8 {
             match self.outbox.flush(self.loop_bytes, &*shared) {
@@ -115,7 +123,6 @@ impl Collector {
                 _ => break,
             }
         }
-        self.publish();
         self.apply_acks();
         refused
     }
@@ -176,5 +183,8 @@ impl Collector {
         add(&shared.stats.emitted, std::mem::take(&mut self.emitted));
         add(&shared.stats.delivered, std::mem::take(&mut self.delivered));
         shared.sent_inside.store(self.outbox.sent_inside(), Ordering::Release);
+        if let Some(slots) = self.shared.remote.as_ref().and_then(|remote| remote.slots.as_ref()) {
+            slots.count(self.task, &counts_of(shared));
+        }
     }
 }

@@ -35,7 +35,9 @@ impl Hangs {
         for (index, task) in shared.tasks.iter().enumerate() {
             let seen = &mut self.seen[index];
             let calls = task.calls.load(Ordering::Relaxed);
-            if task.in_user_since_ns.load(Ordering::Relaxed) == 0 || seen.calls != calls || seen.since_ns == 0 {
+            let is_in_user =
+                task.in_user_since_ns.load(Ordering::Relaxed) != 0 && !task.waits_for_room.load(Ordering::Relaxed);
+            if !is_in_user || seen.calls != calls || seen.since_ns == 0 {
                 *seen = Seen { calls, since_ns: now };
                 continue;
             }

@@ -92,7 +92,7 @@ fn read_worker(worker: &Bound<'_, PyDict>, plan: &Plan, settings: &Settings) -> 
     let rows: Vec<(u32, u64, u32)> = item(worker, "charged")?.extract()?;
     let charged = rows.into_iter().map(|(task, id, attempts)| ((TaskId(task), id), attempts)).collect();
     let slots = match worker.get_item("slots")?.filter(|path| !path.is_none()) {
-        Some(path) => Some(Slots::create(Path::new(&path.extract::<String>()?), plan.executors.len())?),
+        Some(path) => Some(Slots::create(Path::new(&path.extract::<String>()?), plan.executors.len(), tasks)?),
         None => None,
     };
     Ok(Box::new(Remote::new(me, links, control, tasks, ended, slots, charged)))
@@ -187,6 +187,7 @@ fn new_task(
         is_idle_member: AtomicBool::new(false),
         is_flushed: AtomicBool::new(false),
         in_user_since_ns: AtomicU64::new(0),
+        waits_for_room: AtomicBool::new(false),
         calls: AtomicU64::new(0),
         has_in_hand: AtomicBool::new(false),
         in_call: std::sync::Mutex::default(),

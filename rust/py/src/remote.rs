@@ -197,6 +197,19 @@ impl Shared {
         }
     }
 
+    /// Tells tasks of this process what tasks beside them ended in an earlier one: no link and no view brings it.
+    pub fn tell_own_of_ended(&self) {
+        let Some(remote) = &self.remote else { return };
+        for task in remote.ended.iter().filter(|task| self.is_here(**task)) {
+            for consumer in self.plan.consumers(self.plan.task_component[task.index()]) {
+                if self.is_here(consumer) {
+                    let signal = Signal { kind: Kind::End, from: *task, incarnation: self.incarnation };
+                    self.task(consumer).queue.signal(signal);
+                }
+            }
+        }
+    }
+
     /// [`hash_of_id`] of a root that a task of this process owns and that is not resolved; else 0.
     #[cold]
     pub fn id_hash(&self, py: Python<'_>, root: &RootRef) -> u64 {
@@ -224,15 +237,16 @@ impl Shared {
     }
 }
 
-/// A hash of the user's id that is the same in every process of a run; never 0.
+/// A hash of the user's id that is the same in every process of a run; 0 for an id that no other process would know again, because
+/// the codec refuses it.
 pub fn hash_of_id(id: &Bound<'_, PyAny>) -> u64 {
     let mut bytes = Vec::new();
     if codec::encode_with(id, &mut bytes, None, Pickle::Refused).is_err() {
-        return 1; // Ids that the codec refuses are told apart by nothing that survives.
+        return 0;
     }
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);
-    hasher.finish().max(2)
+    hasher.finish().max(1)
 }
 
 fn worker_lost(error: String) -> Failure {

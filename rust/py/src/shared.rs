@@ -101,6 +101,8 @@ pub struct TaskShared {
     pub is_flushed: AtomicBool,
     /// When the call into user code that is under way began, in ns of the run's clock; 0 if none is. Written per slice.
     pub in_user_since_ns: AtomicU64,
+    /// The call in progress waits for room where it emits to; that is not the user's time.
+    pub waits_for_room: AtomicBool,
     /// Counts calls, so that a slice of many short calls is not taken for one long one.
     pub calls: AtomicU64,
     /// The task's loop has tuples in hand that no queue knows of: a batch that was cut, an outbox that found no room.

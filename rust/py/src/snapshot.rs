@@ -8,6 +8,53 @@ use rainband_core::ledger::Reason;
 use crate::shared::{Shared, TaskShared, lock};
 use crate::stats::read;
 
+/// The counts of a task, by name: of tuples, then, from [`OF_ROOTS`] on, of the roots that it began. Failures by reason follow.
+pub const COUNTS: [&str; 12] = [
+    "executed",
+    "emitted",
+    "delivered",
+    "acked",
+    "process_ns",
+    "emitted",
+    "acked",
+    "dead",
+    "dropped",
+    "pending",
+    "replays",
+    "untracked_failed",
+];
+pub const OF_ROOTS: usize = 5;
+/// How many counts a task has.
+pub const COUNT_WORDS: usize = COUNTS.len() + Reason::ALL.len();
+
+/// The counts of `task` at this moment.
+pub fn counts_of(task: &TaskShared) -> [u64; COUNT_WORDS] {
+    let stats = &task.stats;
+    // Read in one go, so that the account balances at every moment.
+    let account = lock(&task.ledger).account();
+    let letters = read(&stats.letters_acked).min(account.acked);
+    let by_verdict = read(&stats.roots_dropped).min(account.buried);
+    let mut counts = [0; COUNT_WORDS];
+    counts[..COUNTS.len()].copy_from_slice(&[
+        read(&stats.executed),
+        read(&stats.emitted),
+        read(&stats.delivered),
+        read(&stats.acked),
+        read(&stats.process_ns),
+        account.begun,
+        account.acked - letters,
+        account.buried - by_verdict + letters,
+        by_verdict,
+        account.pending,
+        read(&stats.replays),
+        read(&stats.untracked_failed),
+    ]);
+    for (count, failed) in counts[COUNTS.len()..].iter_mut().zip(&stats.failed) {
+        *count = read(failed);
+    }
+    counts
+}
+
 /// The numbers of this moment.
 pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, PyDict>> {
     let result = PyDict::new(py);
@@ -18,19 +65,22 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
     for (component, settings) in shared.plan.components.iter().zip(&shared.components) {
         let own = component.tasks.clone().map(TaskId).filter(|task| shared.is_here(*task));
         let tasks: Vec<&TaskShared> = own.map(|task| shared.task(task)).collect();
-        let sum = |get: &dyn Fn(&TaskShared) -> u64| tasks.iter().map(|task| get(task)).sum::<u64>();
         let row = PyDict::new(py);
         row.set_item("name", &component.name)?;
         row.set_item("kind", if component.is_spout { "spout" } else { "bolt" })?;
         row.set_item("tasks", tasks.len())?;
-        row.set_item("executed", sum(&|t| read(&t.stats.executed)))?;
-        row.set_item("emitted", sum(&|t| read(&t.stats.emitted)))?;
-        row.set_item("delivered", sum(&|t| read(&t.stats.delivered)))?;
-        row.set_item("acked", sum(&|t| read(&t.stats.acked)))?;
+        let mut counts = [0; COUNT_WORDS];
+        for task in &tasks {
+            let dropped = lock(&task.ledger).dropped();
+            late += dropped.acks + dropped.fails;
+            counts.iter_mut().zip(counts_of(task)).for_each(|(sum, count)| *sum += count);
+        }
+        for (name, count) in COUNTS.iter().zip(counts).take(OF_ROOTS) {
+            row.set_item(name, count)?;
+        }
         let failed = PyDict::new(py);
-        for reason in Reason::ALL {
-            let count = sum(&|t| read(&t.stats.failed[reason as usize]));
-            if count > 0 {
+        for (reason, count) in Reason::ALL.iter().zip(&counts[COUNTS.len()..]) {
+            if *count > 0 {
                 failed.set_item(reason.as_str(), count)?;
             }
         }
@@ -38,30 +88,10 @@ pub fn snapshot<'py>(py: Python<'py>, shared: &Shared) -> PyResult<Bound<'py, Py
         row.set_item("queue", tasks.iter().map(|t| t.queue.len()).sum::<usize>())?;
         row.set_item("queue_capacity", settings.queue_capacity * tasks.len())?;
         row.set_item("held", tasks.iter().map(|t| lock(&t.held).len()).sum::<usize>())?;
-        row.set_item("process_ns", sum(&|t| read(&t.stats.process_ns)))?;
         let roots = PyDict::new(py);
-        let (mut begun, mut acked, mut dead, mut dropped, mut pending) = (0, 0, 0, 0, 0);
-        for task in &tasks {
-            // Read in one go, so that the account balances at every moment.
-            let ledger = lock(&task.ledger);
-            let account = ledger.account();
-            late += ledger.dropped().acks + ledger.dropped().fails;
-            drop(ledger);
-            let letters = read(&task.stats.letters_acked).min(account.acked);
-            let by_verdict = read(&task.stats.roots_dropped).min(account.buried);
-            begun += account.begun;
-            acked += account.acked - letters;
-            dead += account.buried - by_verdict + letters;
-            dropped += by_verdict;
-            pending += account.pending;
+        for (name, count) in COUNTS.iter().zip(counts).skip(OF_ROOTS) {
+            roots.set_item(name, count)?;
         }
-        roots.set_item("emitted", begun)?;
-        roots.set_item("acked", acked)?;
-        roots.set_item("dead", dead)?;
-        roots.set_item("dropped", dropped)?;
-        roots.set_item("pending", pending)?;
-        roots.set_item("replays", sum(&|t| read(&t.stats.replays)))?;
-        roots.set_item("untracked_failed", sum(&|t| read(&t.stats.untracked_failed)))?;
         row.set_item("roots", roots)?;
         components.append(row)?;
     }

@@ -312,6 +312,7 @@ impl SpoutTask {
         let (name, hook) =
             if active { ("activate", &self.task.spec.activate) } else { ("deactivate", &self.task.spec.deactivate) };
         let Some(hook) = hook else { return };
+        self.task.cell.own().hand_over(py, false); // It may take long.
         if let Err(error) = hook.call0(py) {
             self.task.shared.user_error(py, self.task.id, name, &error, "");
         }
@@ -330,7 +331,8 @@ impl SpoutTask {
                 && collector.outbox.buffered_elsewhere() * FEW_HELD <= pending
         };
         let goes_on = self.is_active && self.restart_at_ns.is_none() && !collector.has_ended;
-        let comes_soon = self.is_quick && goes_on && if may_ask { has_emitted } else { waits_for_acks() };
+        let comes_soon =
+            self.is_quick && self.task.is_only && goes_on && if may_ask { has_emitted } else { waits_for_acks() };
         collector.hand_over(py, comes_soon);
         own.has_in_hand.store(!collector.outbox.is_empty(), Ordering::Release);
     }

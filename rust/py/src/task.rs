@@ -147,6 +147,8 @@ pub struct Task {
     pub spec: Spec,
     pub end: TaskEnd,
     pub is_open: bool,
+    /// Its executor has no other task, whose calls it would wait for.
+    pub is_only: bool,
 }
 
 impl Task {
@@ -164,7 +166,16 @@ impl Task {
         } else {
             shared.plan.producers(component).0
         };
-        Ok(Self { id, shared: Arc::clone(shared), cell, spec, end: TaskEnd::new(&producers), is_open: false })
+        let executor = shared.plan.task_executor[id.index()];
+        Ok(Self {
+            id,
+            shared: Arc::clone(shared),
+            cell,
+            spec,
+            end: TaskEnd::new(&producers),
+            is_open: false,
+            is_only: shared.plan.executors[executor.index()].1.len() == 1,
+        })
     }
 
     /// Calls `open` or `prepare`; from then on the instance may emit and must be closed. One that raises was not opened.

@@ -189,7 +189,10 @@ impl Timer {
         Python::attach(|py| {
             let Some(cell) = lock(&task.cell).clone() else { return };
             // SAFETY: attached, on a Python with a GIL.
-            let Some(mut collector) = (unsafe { cell.borrow_from_timer(py) }) else { return };
+            let Some(mut collector) = (unsafe { cell.borrow_from_timer(py) }) else {
+                task.has_in_hand.store(true, Ordering::Release); // It waits for room with what it emitted.
+                return;
+            };
             let mut refused = Vec::new();
             if !collector.outbox.is_empty() || !collector.acks.is_empty() {
                 refused = collector.flush_some();

@@ -119,14 +119,27 @@ impl BoltTask {
         }
     }
 
-    /// Notes that the task has nothing in hand, unless it holds something.
-    pub(super) fn note_empty_hands(&self) {
+    /// Notes what the tasks of the executor still have in hand at the end of a slice.
+    pub(super) fn note_hands(&self, py: Python<'_>) {
         let shared = &self.task.shared;
         let slots = shared.remote.as_ref().and_then(|remote| remote.slots.as_ref());
-        if let (Some(executor), Some(slots)) = (self.slot, slots)
-            && (self.task.spec.mode == Mode::Plain || lock(&shared.task(self.task.id).held).len() == 0)
-        {
+        let (Some(executor), Some(slots)) = (self.slot, slots) else { return };
+        let written = slots.written(executor);
+        if self.task.spec.mode == Mode::Plain || written == 0 {
             slots.clear(executor);
+            return;
+        }
+        let tasks = &shared.plan.executors[executor].1;
+        let held: usize = tasks.iter().map(|task| lock(&shared.task(*task).held).len()).sum();
+        if held == 0 {
+            slots.clear(executor);
+        } else if written > held + held / 8 {
+            let mut roots = Vec::with_capacity(held);
+            for task in tasks {
+                lock(&shared.task(*task).held).for_each_root(|root| roots.push(*root));
+            }
+            let id_of = |root: &RootRef| if shared.incarnation.0 > 1 { shared.id_hash(py, root) } else { 0 };
+            slots.renew(executor, &roots, id_of);
         }
     }
 }

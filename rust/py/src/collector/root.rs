@@ -94,26 +94,23 @@ impl Collector {
     fn charged(&self, py: Python<'_>, record: &Record) -> Option<u32> {
         let remote = self.shared.remote.as_ref().filter(|remote| !remote.charged.is_empty())?;
         let id = remote::hash_of_id(record.id.as_ref()?.bind(py));
-        remote.charged.get(&(self.task, id)).copied()
+        remote.charged.get(&(self.task, id)).copied().filter(|attempts| *attempts > 0)
     }
 
-    /// Enters a root whose deliveries' edges XOR to `sum` into the task's ledger; the head is what they carry. `None`: it has had
-    /// its attempts in earlier processes and is not delivered any more.
+    /// Enters a root whose deliveries' edges XOR to `sum` into the task's ledger; the head is what they carry. `None`: earlier
+    /// processes died with it in hand, so it is not delivered beside others.
     #[inline]
     fn begin(&self, py: Python<'_>, record: Record, sum: u64) -> PyResult<Option<Head>> {
         let shared = self.shared.task(self.task);
         let charged = self.charged(py, &record);
-        let mut is_over = false;
         let mut ledger = lock(&shared.ledger);
         let begun = ledger.begin(record, sum, self.now_ns);
         if let (Ok(attempt), Some(attempts)) = (&begun, charged) {
-            ledger.charge(*attempt, attempts);
-            is_over = attempts >= self.shared.settings_of(self.task).max_attempts;
-            if is_over {
-                let error = format!("worker {} died {attempts} times with it in hand", self.shared.me());
-                let failure = Failure { reason: Reason::Crashed, task: self.task, error: error.into(), retry: false };
-                ledger.fail(*attempt, failure);
-            }
+            // As after a death that this process saw: it is buried, or goes alone, with one attempt more.
+            ledger.charge(*attempt, attempts - 1);
+            let error = format!("worker {} died {attempts} times with it in hand", self.shared.me());
+            let failure = Failure { reason: Reason::Crashed, task: self.task, error: error.into(), retry: true };
+            ledger.fail(*attempt, failure);
         }
         shared.pending.store(ledger.pending(), Ordering::Relaxed);
         drop(ledger);
@@ -123,7 +120,7 @@ impl Collector {
             errors::emit_error(py, format!("task {}: 16,777,216 roots are pending; lower max_pending", self.task))
         })?;
         let root = RootRef { task: self.task, incarnation: self.shared.incarnation, attempt };
-        let head = Head { roots: Roots::One(root), hops: 0, attempt: 1 + charged.unwrap_or(0), ..Head::default() };
-        Ok((!is_over).then_some(head))
+        let head = Head { roots: Roots::One(root), hops: 0, attempt: 1, ..Head::default() };
+        Ok(charged.is_none().then_some(head))
     }
 }
