@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -76,6 +77,43 @@ def test_a_death_is_seen_while_the_others_go_on(tmp_path: Path) -> None:
     assert report.state == "ended"
     [note] = report.notes
     assert note.startswith("worker 1 was killed by SIGSEGV")
+
+
+class Blocks(logging.Handler):
+    """Takes the first record when it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.may_go.wait(DEADLINE_S)
+
+
+class Raises(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError(28, "no space left")
+
+
+@pytest.mark.parametrize("handler", [Blocks(), Raises()], ids=lambda handler: type(handler).__name__)
+def test_a_handler_of_the_users_does_not_hold_the_run_up(
+    tmp_path: Path, handler: logging.Handler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.root.addHandler(handler)
+    try:
+        run = begin(topologies.CRASH, tmp_path)
+        report = run.wait(DEADLINE_S)
+    finally:
+        logging.root.removeHandler(handler)
+        if isinstance(handler, Blocks):
+            assert not handler.may_go.is_set()
+            handler.may_go.set()
+    assert report is not None
+    assert report.state == "ended"
+    assert report.components["crash"].roots.emitted == 200
+    assert report.uptime_s < DEADLINE_S / 2
+    wait_until(lambda: "rainband-log" not in {thread.name for thread in threading.enumerate()})
+    assert ("no space left" in capsys.readouterr().err) == isinstance(handler, Raises)
 
 
 def test_a_worker_that_never_comes_up_fails_the_run_soon(tmp_path: Path) -> None:

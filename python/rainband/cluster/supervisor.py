@@ -14,7 +14,6 @@ failed and everybody is gone; who does not go in time is killed.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
@@ -50,7 +49,6 @@ _STOP_GRACE_S: Final = 5.0  # for the calls in progress to return after a stop
 _PENDING_S: Final = 1.0  # for their answer to what is pending
 _SILENT_S: Final = 10.0
 _OVER: Final = frozenset({"ended", "failed", "stopped"})
-_log = logging.getLogger("rainband.cluster")
 
 
 class Supervisor:
@@ -220,12 +218,12 @@ class Supervisor:
         for worker, heard in list(self._heard.items()):
             if now - heard >= _SILENT_S and worker not in self._over:
                 self._heard[worker] = now
-                _log.warning("worker %d has told nothing for %g s; is it importing, or stopped?", worker, _SILENT_S)
+                self._place.warn("worker %d has told nothing for %g s; is it importing, or stopped?", worker, _SILENT_S)
         if self._leaves_as is None and self._active == set(self._placement):
             self._send_all(self._audit.begin(now, self._active))
             holders = self._standstill.look(now)
             if holders and not self._is_draining:
-                _log.warning("%s", standstill_text(self._plan, holders))
+                self._place.warn("%s", standstill_text(self._plan, holders))
 
     def _launch(self, launch: Launch) -> None:
         if self._leaves_as is not None:
@@ -356,7 +354,7 @@ class Supervisor:
     def _take_event(self, event: Event) -> None:
         worker, incarnation = event.worker, event.incarnation
         if event.kind == "suspected":
-            _log.warning("worker %d may be dead: %s", worker, event.text or "it does not answer")
+            self._place.warn("worker %d may be dead: %s", worker, event.text or "it does not answer")
             return
         for each in self._place.poll(0.0):  # its last words, before it counts as dead
             self._hear(*each)
@@ -376,7 +374,7 @@ class Supervisor:
             # What a spout of the dead worker had emitted comes again with its successor, which knows it by the id.
             self._charged.update({(row[2], row[5]) for row in slots["suspects"] if row[5]})
         death = examine(self._plan, event, slots, self._why.pop((worker, incarnation), ""))
-        _log.warning("%s", death.text)
+        self._place.warn("%s", death.text)
         with self._changed:
             self._account.bury((worker, incarnation))
             self._deaths.append(death)
