@@ -116,10 +116,34 @@ def test_a_handler_of_the_users_does_not_hold_the_run_up(
     assert ("no space left" in capsys.readouterr().err) == isinstance(handler, Raises)
 
 
-def test_a_worker_that_never_comes_up_fails_the_run_soon(tmp_path: Path) -> None:
+def test_a_worker_that_never_comes_up_fails_the_run_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = begin(topologies.EXITS, tmp_path)
-    with pytest.raises(RunError, match=r"worker [01] died 3 times before it was ready; the last time: exited with"):
+    with pytest.raises(RunError, match=r"worker [01] died 3 times before it was ready; the last time: exited") as told:
         run.wait(DEADLINE_S)
+    worker = str(told.value).partition("worker ")[2][0]
+    follows = [text.partition("; ")[2] for text in caplog.messages if text.startswith(f"worker {worker} exited")]
+    assert follows == [*IN_A_ROW]
+
+
+IN_A_ROW = (
+    "it is replaced in 0.1 s (restart 1 of 2)",
+    "it is replaced in 0.2 s (restart 2 of 2)",
+    "it is not replaced",
+)
+
+
+def test_a_worker_that_cannot_be_started(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(ProcessLauncher, "start", start)
+    how = r"worker 0 died 3 times before it was ready; the last time: could not be started: .*Cannot allocate memory"
+    with pytest.raises(RunError, match=how):
+        begin(topologies.NUMBERS, tmp_path).wait(DEADLINE_S)
+    texts = [text.partition("memory; ")[2] for text in caplog.messages if text.startswith("worker 0 could")]
+    assert texts == [*IN_A_ROW]
 
 
 def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

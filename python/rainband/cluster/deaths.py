@@ -1,6 +1,7 @@
 """What is known of a worker that died: how, what it had in hand, and how that is told.
 
-worker 1 was killed by SIGSEGV; in hand: bolt "count" task 7, tuple 'book:17' of spout "lines"
+worker 1 was killed by SIGSEGV; in hand: bolt "count" task 7, a tuple of spout "lines"; it is replaced in 0.1 s
+(restart 1 of 10), and what it held is replayed
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from .launcher import Event
     from .native import Slots
-    from .views import Suspect
+    from .views import Launch, Suspect
 
 __all__ = ["Death", "examine"]
 
@@ -29,7 +30,7 @@ class Death:
     Attributes:
         worker: its index.
         incarnation: which one.
-        reason: how it died and what it had in hand.
+        reason: how it died and what it had in hand; what follows its name in a sentence.
         suspects: the attempts that it had in hand.
     """
 
@@ -38,10 +39,20 @@ class Death:
     reason: str
     suspects: tuple[Suspect, ...]
 
-    @property
-    def text(self) -> str:
-        """For the log."""
-        return f"worker {self.worker} {self.reason}; it is replaced, and what it held is replayed"
+    def told(self, launch: Launch | None, now: float, restarts: tuple[int, int], *, was_ready: bool) -> str:
+        """For the log, with what follows.
+
+        Args:
+            launch: of its successor; None if the run is given up.
+            now: the time.
+            restarts: which one in a row this is, and how many are allowed.
+            was_ready: whether it had come to hold anything.
+        """
+        if launch is None:
+            return f"worker {self.worker} {self.reason}; it is not replaced"
+        number, limit = restarts
+        what = f"it is replaced in {launch.at - now:.3g} s (restart {number} of {limit})"
+        return f"worker {self.worker} {self.reason}; {what}{', and what it held is replayed' if was_ready else ''}"
 
     def note(self, gone: Mapping[str, int]) -> str:
         """For the report.

@@ -234,8 +234,7 @@ class Supervisor:
             self._place.launch(worker, incarnation, self._tell_event)
         except OSError as error:
             del self._alive[worker]
-            reason = f"it cannot be started: {error}"
-            self._perform(self._members.died(worker, incarnation, reason, (), time.monotonic()))
+            self._replace(Death(worker, incarnation, f"could not be started: {error}", ()))
 
     def _tell_event(self, event: Event) -> None:
         self._do(lambda: self._take_event(event))
@@ -374,12 +373,18 @@ class Supervisor:
             # What a spout of the dead worker had emitted comes again with its successor, which knows it by the id.
             self._charged.update({(row[2], row[5]) for row in slots["suspects"] if row[5]})
         death = examine(self._plan, event, slots, self._why.pop((worker, incarnation), ""))
-        self._place.warn("%s", death.text)
         with self._changed:
             self._account.bury((worker, incarnation))
             self._deaths.append(death)
-        reason = death.reason
-        self._perform(self._members.died(worker, incarnation, reason, death.suspects, time.monotonic()))
+        self._replace(death)
+
+    def _replace(self, death: Death) -> None:
+        members, worker, now = self._members, death.worker, time.monotonic()
+        was_ready = members.is_ready(worker)
+        actions = members.died(worker, death.incarnation, death.reason, death.suspects, now)
+        launch = next((action for action in actions if isinstance(action, Launch)), None)
+        self._place.warn("%s", death.told(launch, now, members.restarts(worker), was_ready=was_ready))
+        self._perform(actions)
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
