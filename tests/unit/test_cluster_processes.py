@@ -79,6 +79,21 @@ def test_a_death_is_seen_while_the_others_go_on(tmp_path: Path) -> None:
     assert note.startswith("worker 1 was killed by SIGSEGV")
 
 
+def test_a_worker_that_is_frozen_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rainband.cluster.silence._LEAST_S", 2.0)
+    monkeypatch.setattr("rainband.cluster.silence._LEAD_S", 0.0)
+    run = begin(topologies.ENDLESS, tmp_path, execute_timeout_s=2)
+    supervisor: Any = run._engine
+    wait_until(lambda: run.report().components["endless"].emitted > 20)
+    [victim] = [c for c in supervisor._place._launcher._children.values() if c.worker == 1]
+    os.kill(victim.process.pid, signal.SIGSTOP)
+    wait_until(lambda: supervisor._alive.get(1) == 2 and 1 in supervisor._active)
+    report = run.stop()
+    assert report.state == "ended"
+    [note] = report.notes
+    assert note.startswith("worker 1 told nothing for 2 s, and was killed")
+
+
 class Blocks(logging.Handler):
     """Takes the first record when it is allowed to."""
 

@@ -39,8 +39,8 @@ class Take(Bolt):
     def process(self, line: str) -> None: ...
 
 
-def plan(folder: Path, tasks: int = 2) -> CompiledPlan:
-    topology = Topology("t", config={"state_dir": str(folder)})
+def plan(folder: Path, tasks: int = 2, **config: Any) -> CompiledPlan:
+    topology = Topology("t", config={"state_dir": str(folder), **config})
     topology.spout("lines", Lines, parallelism=tasks)
     topology.bolt("take", Take, inputs="lines")
     return compile_plan(topology)
@@ -177,7 +177,14 @@ def test_texts_of_deaths(tmp_path: Path) -> None:
     assert death.told(None, 5.0, (3, 2), was_ready=False) == f"worker 1 {death.reason}; it is not replaced"
     hung = examine(made, crash, {"suspects": [], "busy": [], "said": "task 2: process() took 300 s"}, "")
     assert hung.reason == "ended itself: task 2: process() took 300 s"
-    left = examine(made, Event(0, 1, "dead", 1, None), None, "loading the topology raised KeyError: no")
+    slots: Any = {"suspects": rows, "busy": [(2, 2)], "said": ""}
+    frozen = examine(made, crash, slots, "told nothing for 30 s, and was killed")
+    assert frozen.reason == (
+        'told nothing for 30 s, and was killed; in hand: bolt "take" task 2, a tuple of spout "lines"'
+    )
+    left = examine(
+        made, Event(0, 1, "dead", 1, None), None, "could not begin: loading the topology raised KeyError: no"
+    )
     assert left.note({}) == (
         "worker 0 could not begin: loading the topology raised KeyError: no; its counts are those of its last report"
     )

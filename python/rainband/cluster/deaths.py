@@ -72,9 +72,9 @@ def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> 
         plan: of the run.
         event: its death.
         slots: what it had in hand, if it came to have any.
-        why: what it said itself before it died.
+        why: how it came to die, if that is known better; empty if not.
     """
-    how = f"was {event.how}" if event.signal is not None else event.how
+    how = why or (f"was {event.how}" if event.signal is not None else event.how)
     suspects: list[Suspect] = []
     told: list[str] = []
     if slots is not None:
@@ -87,8 +87,6 @@ def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> 
     if told:
         rest = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
         how += f"; in hand: {'; '.join(told[:_TOLD])}{rest}"
-    if why:
-        how = f"could not begin: {why}"
     return Death(event.worker, event.incarnation, how, tuple(suspects))
 
 
