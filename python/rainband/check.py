@@ -263,6 +263,10 @@ def _settings(
             plain[key] = value
     winning, wrong = config.check_layer(plain, run, "topology")
     found += wrong
+    own = topology.config if isinstance(topology.config, Mapping) else {}
+    if "transport" not in {*own, *plain}:  # where one is chosen, be it "ipc", `bind` may be meant for another run
+        layers = ((f"{where}, config", common), (run, winning))
+        found += [say.bind_without_tcp(place, layer["bind"]) for place, layer in layers if "bind" in layer]
     for part in parts:
         own, wrong = config.check_layer(single.get(str(part.name)), f"{run}, {part.where}", "component")
         found += wrong

@@ -59,7 +59,7 @@ class Config(BaseModel):
     transport: Literal["ipc", "tcp"] = _topology(
         "ipc", "How workers talk: sockets in a private folder, or TCP, encrypted with keys of this run."
     )
-    bind: str = _topology("127.0.0.1", "Address of this machine for `transport: tcp`.")
+    bind: str = _topology("127.0.0.1", "Address of this machine for `transport: tcp`; a mistake without it.")
     drain_timeout_s: float = _topology(
         30.0, "How long a run that was told to end may take to resolve what is pending.", ge=0
     )
@@ -116,7 +116,10 @@ class Config(BaseModel):
         30.0, "A tuple that a bolt holds un-acked for so long, outside of a call, fails as `timeout`.", gt=0, le=86_400
     )
     execute_timeout_s: float = _component(
-        300.0, "One synchronous call that takes longer stops the run.", gt=0, le=86_400
+        300.0,
+        "One synchronous call that takes longer stops the run; with several workers, its worker is replaced.",
+        gt=0,
+        le=86_400,
     )
     max_anchors: int = _component(
         64, "Distinct roots that one tuple may belong to; an emit above it raises.", ge=1, le=65_535

@@ -355,6 +355,12 @@ def no_such_worker(got: list[int], workers: int) -> Text:
 
 
 @listed
+def bind_without_tcp(got: str) -> Text:
+    """`bind` where no transport is chosen, which leaves it at sockets in a folder."""
+    return Text('"bind" does not count', 'transport "tcp" with it', shown(got), 'add transport "tcp", or leave it out')
+
+
+@listed
 def torn_cycle(pins: dict[str, list[int]]) -> Text:
     """`on_workers` that puts the components of a cycle on several workers."""
     got = ", ".join(f'"{name}" on {workers}' for name, workers in pins.items())

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, runtime_
 
 from .engine_threads import TIMER, EngineThreads
 from .errors import DrainError, RunError, RunInterrupted
-from .report import Report
+from .report import PendingRoot, Report
 from .runtime import Runtime
 from .signals import Signals
 
@@ -259,14 +259,19 @@ class Run:
         elif signals.count == 1 and not signals.is_obeyed:
             signals.is_obeyed = True
             limit = self._plan.config["drain_timeout_s"]
-            _log.info("%s: %s: draining, at most %g s; once more stops at once", self._name, signals.last_name, limit)
+            text = f"{self._name}: {signals.last_name}: draining, at most {limit:g} s; once more stops at once"
+            _log.info("%s", text)
+            if signals.tell is not None:
+                signals.tell(text)
             self._drain()
 
     def _interrupt(self, signals: Signals) -> None:
         pending = self._engine.pending()
         self._abandon(_INTERRUPT_GRACE_S)
-        text = f'topology "{self._name}" was stopped by a second {signals.last_name}; {_describe_pending(pending)}'
-        raise RunInterrupted(text, report=self.report(), signum=signals.last)
+        report = self.report()
+        what = _describe_pending(report.pending, report.pending_roots or [PendingRoot(*row) for row in pending])
+        text = f'topology "{self._name}" was stopped by a second {signals.last_name}; {what}'
+        raise RunInterrupted(text, report=report, signum=signals.last)
 
     def _drain(self) -> None:
         with self._guard:
@@ -340,7 +345,7 @@ class Run:
         if self._pending_at_timeout is None:
             return None
         limit = self._plan.config["drain_timeout_s"]
-        what = _describe_pending(self._pending_at_timeout)
+        what = _describe_pending(report.pending, report.pending_roots)
         return DrainError(f'topology "{self._name}": the drain ran out of its {limit:g} s; {what}', report=report)
 
 
@@ -371,11 +376,13 @@ def run(
     config: Mapping[str, Any] | None = None,
     duration_s: float | None = None,
     watch: Callable[[Run], AbstractContextManager[object]] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> Report:
     """Run the topology to its end and return the report; `Topology.run` is this.
 
     The first SIGINT or SIGTERM drains, as does the end of `duration_s`; the second signal stops at once. Off the main
-    thread signals are left alone. `watch` is entered with the `Run` while it lasts (a progress display).
+    thread signals are left alone. `watch` is entered with the `Run` while it lasts (a progress display). `tell`
+    is called with what the first signal does, which is logged as well.
 
     Raises:
         TopologyError: the topology has mistakes; nothing was started.
@@ -384,7 +391,7 @@ def run(
     """
     if duration_s is not None and not duration_s > 0:
         raise ValueError(f"duration_s must be greater than 0, got {duration_s!r}")
-    with Signals() as signals:
+    with Signals(tell) as signals:
         started = start(topology, workers=workers, config=config)
         ends_at = None if duration_s is None else time.monotonic() + duration_s
         try:
@@ -418,16 +425,17 @@ def _notes_on(pending: Sequence[Pending], folder: Path) -> list[str]:
     return notes
 
 
-def _describe_pending(pending: list[Pending]) -> str:
-    if not pending:
+def _describe_pending(count: int, roots: Sequence[PendingRoot]) -> str:
+    """What is pending; the count is that of the report, so that no two texts about the end differ."""
+    if not count:
         return "nothing is pending"
     rows = [
-        f'spout "{name}" task {task} id {identity!r} (attempt {attempt}, {age_s:.1f} s old)'
-        for name, task, identity, attempt, age_s, _ in pending[:_LISTED_PENDING]
+        f'spout "{root.component}" task {root.task} id {root.id!r} (attempt {root.attempt}, {root.age_s:.1f} s old)'
+        for root in roots[: min(count, _LISTED_PENDING)]
     ]
-    if len(pending) > _LISTED_PENDING:
-        rows.append(f"and {len(pending) - _LISTED_PENDING} more")
-    return f"{len(pending)} pending: " + ", ".join(rows)
+    if rows and count > len(rows):
+        rows.append(f"and {count - len(rows)} more")
+    return f"{count} pending" + (f": {', '.join(rows)}" if rows else "")
 
 
 def leave(code: int) -> NoReturn:

@@ -12,15 +12,21 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 __all__ = ["Signals"]
 
 
 class Signals:
-    """Counts SIGINT and SIGTERM while a run lasts; does nothing off the main thread."""
+    """Counts SIGINT and SIGTERM while a run lasts; does nothing off the main thread.
 
-    def __init__(self) -> None:
+    Args:
+        tell: takes what is done upon the first; called by the run, not by a handler.
+    """
+
+    def __init__(self, tell: Callable[[str], object] | None = None) -> None:
+        self.tell = tell
         self.count = 0
         self.last = 0  # number of the last signal, 0 before the first
         self.is_obeyed = False  # whether the run has begun to drain because of the first

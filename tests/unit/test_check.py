@@ -172,6 +172,26 @@ def bad_count() -> Topology:
     return topology
 
 
+@mistakes(
+    'topology "t", config: "bind" does not count; expected transport "tcp" with it, got \'10.0.0.1\'; '
+    'add transport "tcp", or leave it out',
+    'config of run: "bind" does not count; expected transport "tcp" with it, got \'::1\'; '
+    'add transport "tcp", or leave it out',
+)
+def bind_without_tcp() -> Case:
+    topology = with_bolt(Split)
+    topology.config = {"bind": "10.0.0.1"}
+    return topology, {"bind": "::1"}
+
+
+def test_bind_may_wait_for_its_transport() -> None:
+    topology = with_bolt(Split)
+    topology.config = {"transport": "tcp", "bind": "10.0.0.1"}
+    assert check(topology, {"transport": "ipc"}).settings["bind"] == "10.0.0.1"
+    topology.config = {"bind": "10.0.0.1"}
+    assert check(topology, {"transport": "tcp"}).settings["transport"] == "tcp"
+
+
 @mistakes('bolt "b": bad on_workers; expected workers 0 to 1, got [0, 2]; workers are numbered from 0')
 def no_such_worker() -> Case:
     return with_bolt(Split, config={"on_workers": [0, 2]}), {"workers": 2}

@@ -65,6 +65,7 @@ def test_a_signal_drains_and_is_a_success(tmp_path: Path, number: signal.Signals
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
+    assert f"t: {number.name}: draining, at most 30 s; once more stops at once\n" in err
     assert 'topology "t" ended' in out
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rainband.cluster import logs
+from rainband.cluster import logbook, logs
+from rainband.cluster.logbook import Logbook
 from rainband.cluster.logs import Forwarder, keep_file, levels, replay
 from rainband.cluster.messages import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -81,3 +83,61 @@ def test_a_record_that_cannot_be_made_text_is_told_as_logging_does_it(capsys: py
     handler.emit(logging.LogRecord("x", logging.INFO, "f.py", 1, "%d", ("no number",), None))
     assert posted == []
     assert "--- Logging error ---" in capsys.readouterr().err
+
+
+class Handler(logging.Handler):
+    """Does with records what a test wants."""
+
+    def __init__(self, handle: Callable[[logging.LogRecord], object]) -> None:
+        super().__init__()
+        self.emit = handle  # type: ignore[method-assign,assignment]
+
+
+def test_what_is_logged_comes_in_order_before_the_book_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    book = Logbook()
+    book.warn("worker %d", 1)
+    for n in range(500):
+        book.replay(1, Log("chatty", logging.WARNING, str(n), "", 0.0, "", "", 1))
+    book.close(10)
+    assert caplog.messages == ["worker 1", *map(str, range(500))]
+    assert caplog.records[0].filename == "test_cluster_logs.py"
+    Logbook().close(10)
+
+
+def test_a_handler_that_does_not_return_holds_nobody(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logbook, "_MOST", 10)
+    is_in, may_go = threading.Event(), threading.Event()
+
+    def block(_: logging.LogRecord) -> None:
+        is_in.set()
+        may_go.wait(10)
+
+    logging.root.addHandler(Handler(block))
+    book = Logbook()
+    book.warn("0")
+    assert is_in.wait(10)
+    for n in range(1, 15):
+        book.warn("%d", n)
+    book.close(0.01)
+    may_go.set()
+    book.close(10)
+    told = "4 log records were dropped: the handlers are too slow"
+    assert sorted(caplog.messages) == sorted([*map(str, range(11)), told])
+
+
+def test_what_a_handler_raises_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[str] = []
+
+    def fail(record: logging.LogRecord) -> None:
+        seen.append(record.getMessage())
+        raise SystemExit("full")
+
+    logging.root.addHandler(Handler(fail))
+    book = Logbook()
+    book.warn("1")
+    book.warn("2")
+    book.close(10)
+    assert seen == ["1", "2"]
+    assert "SystemExit: full" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -78,10 +79,86 @@ def test_a_death_is_seen_while_the_others_go_on(tmp_path: Path) -> None:
     assert note.startswith("worker 1 was killed by SIGSEGV")
 
 
-def test_a_worker_that_never_comes_up_fails_the_run_soon(tmp_path: Path) -> None:
+def test_a_worker_that_is_frozen_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rainband.cluster.silence._LEAST_S", 2.0)
+    monkeypatch.setattr("rainband.cluster.silence._LEAD_S", 0.0)
+    run = begin(topologies.ENDLESS, tmp_path, execute_timeout_s=2)
+    supervisor: Any = run._engine
+    wait_until(lambda: run.report().components["endless"].emitted > 20)
+    [victim] = [c for c in supervisor._place._launcher._children.values() if c.worker == 1]
+    os.kill(victim.process.pid, signal.SIGSTOP)
+    wait_until(lambda: supervisor._alive.get(1) == 2 and 1 in supervisor._active)
+    report = run.stop()
+    assert report.state == "ended"
+    [note] = report.notes
+    assert note.startswith("worker 1 told nothing for 2 s, and was killed")
+
+
+class Blocks(logging.Handler):
+    """Takes the first record when it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.may_go.wait(DEADLINE_S)
+
+
+class Raises(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError(28, "no space left")
+
+
+@pytest.mark.parametrize("handler", [Blocks(), Raises()], ids=lambda handler: type(handler).__name__)
+def test_a_handler_of_the_users_does_not_hold_the_run_up(
+    tmp_path: Path, handler: logging.Handler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.root.addHandler(handler)
+    try:
+        run = begin(topologies.CRASH, tmp_path)
+        report = run.wait(DEADLINE_S)
+    finally:
+        logging.root.removeHandler(handler)
+        if isinstance(handler, Blocks):
+            assert not handler.may_go.is_set()
+            handler.may_go.set()
+    assert report is not None
+    assert report.state == "ended"
+    assert report.components["crash"].roots.emitted == 200
+    assert report.uptime_s < DEADLINE_S / 2
+    wait_until(lambda: "rainband-log" not in {thread.name for thread in threading.enumerate()})
+    assert ("no space left" in capsys.readouterr().err) == isinstance(handler, Raises)
+
+
+def test_a_worker_that_never_comes_up_fails_the_run_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = begin(topologies.EXITS, tmp_path)
-    with pytest.raises(RunError, match=r"worker [01] died 3 times before it was ready; the last time: exited with"):
+    with pytest.raises(RunError, match=r"worker [01] died 3 times before it was ready; the last time: exited") as told:
         run.wait(DEADLINE_S)
+    worker = str(told.value).partition("worker ")[2][0]
+    follows = [text.partition("; ")[2] for text in caplog.messages if text.startswith(f"worker {worker} exited")]
+    assert follows == [*IN_A_ROW]
+
+
+IN_A_ROW = (
+    "it is replaced in 0.1 s (restart 1 of 2)",
+    "it is replaced in 0.2 s (restart 2 of 2)",
+    "it is not replaced",
+)
+
+
+def test_a_worker_that_cannot_be_started(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(ProcessLauncher, "start", start)
+    how = r"worker 0 died 3 times before it was ready; the last time: could not be started: .*Cannot allocate memory"
+    with pytest.raises(RunError, match=how):
+        begin(topologies.NUMBERS, tmp_path).wait(DEADLINE_S)
+    texts = [text.partition("memory; ")[2] for text in caplog.messages if text.startswith("worker 0 could")]
+    assert texts == [*IN_A_ROW]
 
 
 def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from rainband.cluster.keys import WorkerKeys
 from rainband.cluster.launcher import Event
 from rainband.cluster.messages import DeadLetter, Message, Positions, Start, TasksEnded
 from rainband.cluster.remote import RemoteState
+from rainband.cluster.views import Launch
 from rainband.plan import CompiledPlan, compile_plan
 from rainband.state import LocalState
 
@@ -38,8 +39,8 @@ class Take(Bolt):
     def process(self, line: str) -> None: ...
 
 
-def plan(folder: Path, tasks: int = 2) -> CompiledPlan:
-    topology = Topology("t", config={"state_dir": str(folder)})
+def plan(folder: Path, tasks: int = 2, **config: Any) -> CompiledPlan:
+    topology = Topology("t", config={"state_dir": str(folder), **config})
     topology.spout("lines", Lines, parallelism=tasks)
     topology.bolt("take", Take, inputs="lines")
     return compile_plan(topology)
@@ -167,12 +168,26 @@ def test_texts_of_deaths(tmp_path: Path) -> None:
         'was killed by SIGSEGV; in hand: bolt "take" task 2, a tuple of spout "lines"; '
         'spout "lines" task 1, a tuple of no root'
     )
-    assert death.text == f"worker 1 {death.reason}; it is replaced, and what it held is replayed"
+    launch = Launch(1, 3, 5.2)
+    assert death.told(launch, 5.0, (2, 10), was_ready=True) == (
+        f"worker 1 {death.reason}; it is replaced in 0.2 s (restart 2 of 10), and what it held is replayed"
+    )
+    early = death.told(launch, 5.0, (2, 2), was_ready=False)
+    assert early == f"worker 1 {death.reason}; it is replaced in 0.2 s (restart 2 of 2)"
+    assert death.told(None, 5.0, (3, 2), was_ready=False) == f"worker 1 {death.reason}; it is not replaced"
     hung = examine(made, crash, {"suspects": [], "busy": [], "said": "task 2: process() took 300 s", "counts": []}, "")
     assert hung.reason == "ended itself: task 2: process() took 300 s"
-    left = examine(made, Event(0, 1, "dead", 1, None), None, "loading the topology raised KeyError: no")
+    slots: Any = {"suspects": rows, "busy": [(2, 2)], "said": ""}
+    frozen = examine(made, crash, slots, "told nothing for 30 s, and was killed")
+    assert frozen.reason == (
+        'told nothing for 30 s, and was killed; in hand: bolt "take" task 2, a tuple of spout "lines"'
+    )
+    left = examine(
+        made, Event(0, 1, "dead", 1, None), None, "could not begin: loading the topology raised KeyError: no"
+    )
     assert left.note({}) == (
-        "worker 0 could not begin: loading the topology raised KeyError: no; its counts are those of its last report"
+        "worker 0 could not begin: loading the topology raised KeyError: no; "
+        "its own counters are those of its last report"
     )
     assert 'pending there were 3 roots of "lines", gone with it or read again' in left.note({"lines": 3})
 

@@ -111,6 +111,13 @@ def test_a_run_ends_when_all_workers_have(begin: Callable[..., Run]) -> None:
     assert report.notes == ()
 
 
+def test_workers_with_nothing_to_do_are_not_started(
+    begin: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    ended(begin(NUMBERS, workers=6))
+    assert caplog.messages == ["numbers: 4 of 6 workers are started: no executor is left for the others"]
+
+
 def test_a_drain_reaches_all(begin: Callable[..., Run]) -> None:
     run = begin(ENDLESS)
     wait_until(lambda: run.report().components["endless"].emitted > 10)

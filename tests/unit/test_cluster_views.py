@@ -36,13 +36,13 @@ def running() -> Membership:
 
 def test_a_death_and_its_replacement() -> None:
     members = running()
-    assert members.died(1, 1, "killed", [(0, 1, 7)], 1.0) == [
-        SendView(2, (Member(0, 1, "a"), Member(1, 1, None)), (0,), ((0, 1, 7),), "worker 1: killed"),
+    assert members.died(1, 1, "was killed", [(0, 1, 7)], 1.0) == [
+        SendView(2, (Member(0, 1, "a"), Member(1, 1, None)), (0,), ((0, 1, 7),), "worker 1 was killed"),
         Launch(1, 2, 1.1),
     ]
     assert members.bound(1, 2, "c") == []  # not before the death is confirmed
     assert members.installed(0, 1, 2) == [
-        SendReplay(2, "worker 1: killed", (0,)),
+        SendReplay(2, "worker 1 was killed", (0,)),
         SendView(3, (Member(0, 1, "a"), Member(1, 2, "c")), (0, 1)),
     ]
     assert members.installed(0, 1, 3) == []
@@ -98,6 +98,7 @@ def test_a_worker_that_lived_long_has_a_clean_record() -> None:
     members.installed(1, 2, 3)
     members.ready(1, 2, 3, 5.0)
     assert members.died(1, 2, "x", (), 65.0)[-1] == Launch(1, 3, 65.1)
+    assert members.restarts(1) == (1, 3)
 
 
 @pytest.mark.parametrize(("limit", "text"), [(0, "once"), (1, "2 times in a row")])
@@ -112,6 +113,7 @@ def test_who_never_was_ready_is_given_up_soon() -> None:
     members = Membership([0, 1], restart_limit=10)
     members.begin(0.0)
     members.died(1, 1, "x", (), 0.0)
+    assert members.restarts(1) == (1, 2)
     members.died(1, 2, "x", (), 1.0)
     reason = "worker 1 died 3 times before it was ready; the last time: exited with code 3"
     assert members.died(1, 3, "exited with code 3", (), 2.0) == [GiveUp(reason)]

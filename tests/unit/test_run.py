@@ -316,15 +316,46 @@ def test_the_second_signal_stops_at_once_and_raises(monkeypatch: pytest.MonkeyPa
     threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
     threading.Timer(0.4, os.kill, [os.getpid(), signal.SIGINT]).start()
     begun = time.monotonic()
+    told: list[str] = []
     with pytest.raises(RunInterrupted) as caught:
-        played_run(monkeypatch, engine, state)
+        played_run(monkeypatch, engine, state, tell=told.append)
     assert time.monotonic() - begun < 2
     assert engine.calls == ["drain", "stop"]
+    assert told == ["wordcount: SIGTERM: draining, at most 30 s; once more stops at once"]
     assert caught.value.signum == signal.SIGINT
     assert str(caught.value) == (
         'topology "wordcount" was stopped by a second SIGINT; 1 pending: '
         'spout "lines" task 0 id 17 (attempt 1, 0.5 s old)'
     )
+
+
+@pytest.mark.parametrize(
+    ("left", "text"),
+    [
+        (0, "nothing is pending"),
+        (1, "1 pending: {}"),
+        (3, "3 pending: {}, and 2 more"),
+    ],
+)
+def test_what_is_pending_is_counted_once_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, state: Path, left: int, text: str
+) -> None:
+    """Acks that come between the signal and the end count in the text as in the report."""
+
+    class Late(PlayedEngine):
+        def pending(self) -> list[Pending]:
+            return [] if self.over.is_set() else [("lines", 0, n, 1, 0.5, False) for n in range(left and 1)]
+
+    engine = Late(ends_on="stop")
+    engine.left = [("lines", 0, n, 1, 0.5, False) for n in range(left)]
+    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    threading.Timer(0.4, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(RunInterrupted) as caught:
+        played_run(monkeypatch, engine, state)
+    assert caught.value.report is not None
+    assert caught.value.report.pending == left
+    row = 'spout "lines" task 0 id 0 (attempt 1, 0.5 s old)'
+    assert str(caught.value).partition("; ")[2] == text.format(row)
 
 
 def test_off_the_main_thread_signals_are_left_alone(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:

@@ -73,7 +73,7 @@ def _run(
     from rainband.run import run  # noqa: PLC0415
 
     try:
-        report = run(topology, config=config, duration_s=duration, watch=Progress)
+        report = run(topology, config=config, duration_s=duration, watch=Progress, tell=output.message)
     except RunInterrupted as error:
         code = report_error(error, sys.argv[1:])
         sys.stdout.flush()

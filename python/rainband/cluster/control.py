@@ -77,6 +77,7 @@ class Server:
         endpoint: where to bind; a port that is * is chosen by the system.
         prepare: configures the socket before it is bound (keys).
         door: answers who may connect; None without encryption.
+        warn: logs.
     """
 
     def __init__(
@@ -85,8 +86,11 @@ class Server:
         endpoint: str,
         prepare: Callable[[zmq.Socket[bytes]], None],
         door: Doorkeeper | None = None,
+        *,
+        warn: Callable[..., object] = _log.warning,
     ) -> None:
         self._door = door
+        self._warn = warn
         self._socket = context.socket(zmq.ROUTER)
         self._bell = Doorbell()
         try:
@@ -121,7 +125,7 @@ class Server:
                 worker, incarnation = map(int, frames[0].split(b"."))
                 found.append((worker, incarnation, messages.decode(frames[-1])))
             except (ProtocolError, ValueError) as error:
-                _log.warning("a message on the control channel cannot be read: %s", error)
+                self._warn("a message on the control channel cannot be read: %s", error)
         return found
 
     def send(self, worker: int, incarnation: int, message: Message) -> bool:

@@ -1,6 +1,7 @@
 """What is known of a worker that died: how, what it had in hand, and how that is told.
 
-worker 1 was killed by SIGSEGV; in hand: bolt "count" task 7, tuple 'book:17' of spout "lines"
+worker 1 was killed by SIGSEGV; in hand: bolt "count" task 7, a tuple of spout "lines"; it is replaced in 0.1 s
+(restart 1 of 10), and what it held is replayed
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from .launcher import Event
     from .native import Slots
-    from .views import Suspect
+    from .views import Launch, Suspect
 
 __all__ = ["Death", "examine"]
 
@@ -29,7 +30,7 @@ class Death:
     Attributes:
         worker: its index.
         incarnation: which one.
-        reason: how it died and what it had in hand.
+        reason: how it died and what it had in hand; what follows its name in a sentence.
         suspects: the attempts that it had in hand.
     """
 
@@ -38,10 +39,20 @@ class Death:
     reason: str
     suspects: tuple[Suspect, ...]
 
-    @property
-    def text(self) -> str:
-        """For the log."""
-        return f"worker {self.worker} {self.reason}; it is replaced, and what it held is replayed"
+    def told(self, launch: Launch | None, now: float, restarts: tuple[int, int], *, was_ready: bool) -> str:
+        """For the log, with what follows.
+
+        Args:
+            launch: of its successor; None if the run is given up.
+            now: the time.
+            restarts: which one in a row this is, and how many are allowed.
+            was_ready: whether it had come to hold anything.
+        """
+        if launch is None:
+            return f"worker {self.worker} {self.reason}; it is not replaced"
+        number, limit = restarts
+        what = f"it is replaced in {launch.at - now:.3g} s (restart {number} of {limit})"
+        return f"worker {self.worker} {self.reason}; {what}{', and what it held is replayed' if was_ready else ''}"
 
     def note(self, gone: Mapping[str, int]) -> str:
         """For the report.
@@ -51,7 +62,7 @@ class Death:
         """
         lost = ", ".join(f'{count} roots of "{name}"' for name, count in gone.items())
         what = f"; pending there were {lost}, gone with it or read again from their position" if lost else ""
-        return f"worker {self.worker} {self.reason}{what}; its counts are those of its last report"
+        return f"worker {self.worker} {self.reason}{what}; its own counters are those of its last report"
 
 
 def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> Death:
@@ -61,9 +72,9 @@ def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> 
         plan: of the run.
         event: its death.
         slots: what it had in hand, if it came to have any.
-        why: what it said itself before it died.
+        why: how it came to die, if that is known better; empty if not.
     """
-    how = f"was {event.how}" if event.signal is not None else event.how
+    how = why or (f"was {event.how}" if event.signal is not None else event.how)
     suspects: list[Suspect] = []
     told: list[str] = []
     if slots is not None:
@@ -76,8 +87,6 @@ def examine(plan: CompiledPlan, event: Event, slots: Slots | None, why: str) -> 
     if told:
         rest = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
         how += f"; in hand: {'; '.join(told[:_TOLD])}{rest}"
-    if why:
-        how = f"could not begin: {why}"
     return Death(event.worker, event.incarnation, how, tuple(suspects))
 
 

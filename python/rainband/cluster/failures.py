@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rainband.errors import ConnectorError, StateError, TopologyError, WorkerError
+from rainband.errors import ConnectorError, RunError, StateError, TopologyError, WorkerError
 
 from .messages import LoadFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["load_failure", "run_failure", "worker_error"]
+    from rainband.plan import CompiledPlan
+
+__all__ = ["another_topology", "load_failure", "run_failure", "worker_error"]
 
 
 def load_failure(error: BaseException) -> LoadFailed:
@@ -40,6 +42,24 @@ def worker_error(worker: int, told: Sequence[str]) -> WorkerError:
     """What a worker told, as an exception."""
     kind, text, traceback = told
     return WorkerError(f"worker {worker}: {text}", worker=worker, kind=kind, traceback=traceback)
+
+
+def another_topology(worker: int, plan: CompiledPlan, found: Mapping[str, str]) -> RunError:
+    """A worker did not find the topology that this process has.
+
+    Args:
+        worker: its index.
+        plan: of this process.
+        found: hashes of the worker's components.
+    """
+    own = {each.name: each.hash for each in plan.components}
+    names = sorted({name for name, code in {*own.items()} ^ {*found.items()}})
+    which = ", ".join(f'"{name}"' for name in names)
+    what = f"component {which}" if len(names) == 1 else f"components {which}" if names else "the topology"
+    return RunError(
+        f"worker {worker} found another topology than this process: {what} differs; "
+        "make it so that it comes out alike wherever it is imported (no random values, dates or process ids in it)"
+    )
 
 
 def _text(error: BaseException) -> str:

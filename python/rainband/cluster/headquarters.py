@@ -1,4 +1,4 @@
-"""Everything that the supervisor of a run has in its hands: folder, control channel, keys, launcher, files of slots.
+"""Everything that the supervisor of a run has in its hands: folder, control channel, keys, launcher, slots, log.
 
 `Supervisor` decides and never touches any of it but through here. Only its control thread may enter, except for `ring`.
 The private folder (mode 0700) holds the sockets of `ipc` and the slots; see `folder`.
@@ -6,17 +6,18 @@ The private folder (mode 0700) holds the sockets of `ipc` and the slots; see `fo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
 from rainband.errors import ConfigError
 
-from . import logs, native
+from . import native
 from .assignment import Assignment
 from .control import Server
 from .folder import PrivateFolder
 from .keys import Doorkeeper, Keys, WorkerKeys
+from .logbook import Logbook
 from .messages import Start
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .native import Slots
 
 __all__ = ["Headquarters"]
+
+_LOG_GRACE_S: Final = 2.0  # for the handlers to take what is left to log
 
 
 class Headquarters:
@@ -41,6 +44,9 @@ class Headquarters:
         overrides: settings of this run.
         state_dir: says where the state folder is, asked when a worker starts.
         bind: address of this machine for `tcp`, None for `ipc`.
+
+    Attributes:
+        warn: logs a warning; whatever handlers do, it returns at once.
     """
 
     def __init__(
@@ -66,10 +72,12 @@ class Headquarters:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._keys = None if bind is None else Keys.fresh()
         self._door = None if bind is None else Doorkeeper(self._context)
+        self._book = Logbook()
+        self.warn = self._book.warn
         self._public: dict[tuple[int, int], str] = {}  # keys of the incarnations that may come in
         prepare = _open if self._keys is None else self._keys.guard
         try:
-            self._server = Server(self._context, self._endpoint("control"), prepare, self._door)
+            self._server = Server(self._context, self._endpoint("control"), prepare, self._door, warn=self._book.warn)
         except zmq.ZMQError as error:
             if self._door is not None:
                 self._door.close()
@@ -97,7 +105,7 @@ class Headquarters:
 
     def log(self, worker: int, record: Log) -> None:
         """Log what a worker logged."""
-        logs.replay(worker, record)
+        self._book.replay(worker, record)
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
@@ -165,7 +173,7 @@ class Headquarters:
         return self._folder / f"slots-{worker}.{incarnation}"
 
     def close(self) -> None:
-        """End what still runs, close the channel and remove the folder."""
+        """End what still runs, close the channel, remove the folder, and log what is left."""
         try:
             self._launcher.close()
         finally:
@@ -174,6 +182,7 @@ class Headquarters:
                 self._door.close()
             self._context.term()
             self._private.remove()
+            self._book.close(_LOG_GRACE_S)
 
 
 def _open(socket: zmq.Socket[bytes]) -> None:

@@ -73,7 +73,7 @@ class Launcher(Protocol):
         ...
 
     def kill(self, worker: int, incarnation: int) -> None:
-        """End it at once, with everything that it started; does nothing if it is gone."""
+        """End it at once, with all that stayed in its process group; does nothing if it is gone."""
         ...
 
     def close(self) -> None:

@@ -3,7 +3,8 @@
 A worker's snapshot counts its own tasks. Counts are summed over all incarnations, so that the account stays whole when
 one dies; what describes a moment (queues, what is held) over those alive. Roots that were pending when their worker
 died have nobody who could resolve them: they are counted as `gone`, and those of a spout with positions come again as
-new roots of its successor. The last report of a dead worker may be a quarter of a second old; the notes say which.
+new roots of its successor. The counts of a dead worker are those that it kept in the file of its slots for each slice
+of work; what users count, and latencies, are those of its last report, at most a quarter of a second old.
 """
 
 from __future__ import annotations

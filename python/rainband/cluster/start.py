@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from rainband.run import Run
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .launcher import Launcher
 
 __all__ = ["start"]
+
+_log = logging.getLogger("rainband.cluster")
 
 
 class _SupervisorRuntime(Runtime):
@@ -61,6 +64,9 @@ def start(
     state = LocalState(plan)
     runtime = _SupervisorRuntime(plan, state)
     placement = place_plan(plan)
+    if (started := len(set(placement))) < plan.config["workers"]:
+        text = "%s: %d of %d workers are started: no executor is left for the others"
+        _log.warning(text, plan.name, started, plan.config["workers"])
     headquarters = Headquarters(
         plan.name,
         launcher,

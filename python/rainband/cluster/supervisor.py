@@ -14,7 +14,6 @@ failed and everybody is gone; who does not go in time is killed.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
@@ -27,8 +26,9 @@ from rainband.standstill import Standstill, standstill_text
 from . import messages as msg
 from .audit import Audit
 from .deaths import Death, examine
-from .failures import worker_error
+from .failures import another_topology, worker_error
 from .merge import Account, read_pending
+from .silence import Silence, limit_s
 from .views import Activate, GiveUp, Launch, Membership, SendReplay, SendView
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ _NAP_S: Final = 1.0  # whatever happens rings
 _FINISH_GRACE_S: Final = 10.0  # for workers that were told to finish
 _STOP_GRACE_S: Final = 5.0  # for the calls in progress to return after a stop
 _PENDING_S: Final = 1.0  # for their answer to what is pending
-_SILENT_S: Final = 10.0
 _OVER: Final = frozenset({"ended", "failed", "stopped"})
-_log = logging.getLogger("rainband.cluster")
 
 
 class Supervisor:
@@ -82,14 +80,14 @@ class Supervisor:
         # The control thread's:
         self._launches: list[Launch] = []
         self._alive: dict[int, int] = {}  # worker → incarnation that was started and is not gone
-        self._heard: dict[int, float] = {}  # worker → when
+        self._silence = Silence(limit_s(plan))
         self._active: set[int] = set()
         self._over: set[int] = set()
         self._ended_tasks: set[int] = set()
         self._charged: Counter[tuple[int, int]] = (
             Counter()
         )  # (owner of a root, hash of its id) → deaths it was in hand at
-        self._why: dict[tuple[int, int], str] = {}  # incarnation → why it will be dead soon
+        self._why: dict[tuple[int, int], str] = {}  # incarnation → how it comes to be dead soon
         self._deaths: list[Death] = []
         self._is_paused = False
         self._is_draining = False
@@ -217,15 +215,18 @@ class Supervisor:
             self._launch(launch)
         if self._kill_at is not None and now >= self._kill_at:
             self._kill()
-        for worker, heard in list(self._heard.items()):
-            if now - heard >= _SILENT_S and worker not in self._over:
-                self._heard[worker] = now
-                _log.warning("worker %d has told nothing for %g s; is it importing, or stopped?", worker, _SILENT_S)
+        for worker, for_s, is_frozen in self._silence.look(now):
+            if is_frozen:
+                self._why[worker, self._alive[worker]] = f"told nothing for {for_s:.0f} s, and was killed"
+                self._place.kill(worker, self._alive[worker])
+            elif worker not in self._over:
+                text = "worker %d has told nothing for %.0f s; is it importing, or stopped?"
+                self._place.warn(text, worker, for_s)
         if self._leaves_as is None and self._active == set(self._placement):
             self._send_all(self._audit.begin(now, self._active))
             holders = self._standstill.look(now)
             if holders and not self._is_draining:
-                _log.warning("%s", standstill_text(self._plan, holders))
+                self._place.warn("%s", standstill_text(self._plan, holders))
 
     def _launch(self, launch: Launch) -> None:
         if self._leaves_as is not None:
@@ -236,8 +237,7 @@ class Supervisor:
             self._place.launch(worker, incarnation, self._tell_event)
         except OSError as error:
             del self._alive[worker]
-            reason = f"it cannot be started: {error}"
-            self._perform(self._members.died(worker, incarnation, reason, (), time.monotonic()))
+            self._replace(Death(worker, incarnation, f"could not be started: {error}", ()))
 
     def _tell_event(self, event: Event) -> None:
         self._do(lambda: self._take_event(event))
@@ -253,7 +253,7 @@ class Supervisor:
             self._place.log(worker, message)
         if self._alive.get(worker) != incarnation:
             return  # the last words of one that is dead
-        self._heard[worker] = time.monotonic()
+        self._silence.hear(worker, time.monotonic())
         if isinstance(message, msg.PendingRows):
             with self._changed:
                 self._answers[message.request] = read_pending(message.rows)
@@ -282,20 +282,21 @@ class Supervisor:
         elif isinstance(message, msg.Looked):
             self._send_all(self._audit.hear(worker, message))
         elif isinstance(message, msg.Ready):
+            self._silence.ready(worker)
             self._perform(members.ready(worker, incarnation, message.view, time.monotonic()))
 
     def _hear_load_failed(self, worker: int, incarnation: int, message: msg.LoadFailed) -> None:
         if self._members.has_begun:
-            self._why[worker, incarnation] = f"loading the topology raised {message.kind}: {message.text}"
+            self._why[worker, incarnation] = (
+                f"could not begin: loading the topology raised {message.kind}: {message.text}"
+            )
             return
         text = message.text if message.is_invalid else f"loading it raised {message.kind}: {message.text}"
         self._fail(worker_error(worker, [message.kind, text, message.traceback]))
 
     def _compare(self, worker: int, incarnation: int, planned: msg.Planned) -> None:
         if planned.plan_hash != self._plan.plan_hash:
-            own = {each.name: each.hash for each in self._plan.components}
-            names = sorted({name for name, code in {*own.items()} ^ {*planned.components.items()}})
-            self._fail(RunError(_differs(worker, names)))
+            self._fail(another_topology(worker, self._plan, planned.components))
             return
 
         def start(rows: list[Any], error: str | None) -> None:
@@ -336,7 +337,7 @@ class Supervisor:
         is_replacement = self._members.has_begun and not self._members.is_ready(worker)
         if message.error is not None and is_replacement and self._leaves_as is None:
             # What raises when a task is built for the first time fails the run; later it may pass (ENGINE 6.2).
-            self._why[worker, incarnation] = message.error[1]
+            self._why[worker, incarnation] = f"could not begin: {message.error[1]}"
             self._send(worker, msg.Finish())
             return
         self._over.add(worker)
@@ -344,7 +345,7 @@ class Supervisor:
             self._fail(worker_error(worker, message.error))
         elif message.state != "ended" and self._leaves_as is None:
             self._fail(RunError(f"worker {worker} stopped without being told to"))
-        self._heard.pop(worker, None)  # it has nothing more to tell
+        self._silence.forget(worker)
         if self._leaves_as is not None:
             self._send(worker, msg.Finish())
         elif self._over == set(self._placement):
@@ -357,14 +358,14 @@ class Supervisor:
     def _take_event(self, event: Event) -> None:
         worker, incarnation = event.worker, event.incarnation
         if event.kind == "suspected":
-            _log.warning("worker %d may be dead: %s", worker, event.text or "it does not answer")
+            self._place.warn("worker %d may be dead: %s", worker, event.text or "it does not answer")
             return
         for each in self._place.poll(0.0):  # its last words, before it counts as dead
             self._hear(*each)
         if self._alive.get(worker) != incarnation:
             return
         del self._alive[worker]
-        self._heard.pop(worker, None)
+        self._silence.forget(worker)
         self._active.discard(worker)
         self._audit.forget(worker)
         self._standstill.forget(worker)
@@ -377,12 +378,18 @@ class Supervisor:
             # What a spout of the dead worker had emitted comes again with its successor, which knows it by the id.
             self._charged.update({(row[2], row[5]) for row in slots["suspects"] if row[5]})
         death = examine(self._plan, event, slots, self._why.pop((worker, incarnation), ""))
-        _log.warning("%s", death.text)
         with self._changed:
             self._account.bury((worker, incarnation), () if slots is None else slots["counts"])
             self._deaths.append(death)
-        reason = death.reason
-        self._perform(self._members.died(worker, incarnation, reason, death.suspects, time.monotonic()))
+        self._replace(death)
+
+    def _replace(self, death: Death) -> None:
+        members, worker, now = self._members, death.worker, time.monotonic()
+        was_ready = members.is_ready(worker)
+        actions = members.died(worker, death.incarnation, death.reason, death.suspects, now)
+        launch = next((action for action in actions if isinstance(action, Launch)), None)
+        self._place.warn("%s", death.told(launch, now, members.restarts(worker), was_ready=was_ready))
+        self._perform(actions)
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -481,12 +488,3 @@ class Supervisor:
         with self._changed:
             self._state = state
             self._changed.notify_all()
-
-
-def _differs(worker: int, names: Sequence[str]) -> str:
-    which = ", ".join(f'"{name}"' for name in names)
-    what = f"component {which}" if len(names) == 1 else f"components {which}" if names else "the topology"
-    return (
-        f"worker {worker} found another topology than this process: {what} differs; "
-        "make it so that it comes out alike wherever it is imported (no random values, dates or process ids in it)"
-    )

@@ -181,6 +181,12 @@ class Membership:
         """Whether the present incarnation of a worker has said that it is ready."""
         return self._workers[worker].ready_at is not None
 
+    def restarts(self, worker: int) -> tuple[int, int]:
+        """The restarts of a worker in a row, and how many are allowed."""
+        found = self._workers[worker]
+        limit = self._restart_limit if found.was_ever_ready else min(self._restart_limit, _FIRST_TRIES - 1)
+        return found.deaths, limit
+
     def begin(self, now: float) -> list[Action]:
         """Start everybody."""
         return [Launch(worker, found.incarnation, now) for worker, found in self._workers.items()]
@@ -216,7 +222,7 @@ class Membership:
         Args:
             worker: its index.
             incarnation: which one.
-            reason: how it died, for people.
+            reason: how it died, for people: what follows its name in a sentence.
             suspects: what it had in hand.
             now: the time.
         """
@@ -234,7 +240,7 @@ class Membership:
         member = self._members.get(worker)
         if member is not None and member.incarnation == incarnation:
             self._owed = self._owed or _Owed()
-            said = f"worker {worker}: {reason}"
+            said = f"worker {worker} {reason}"
             self._owed.reasons.append(said)
             actions += self._raise_view(tuple(suspects), said)
         found.incarnation, found.is_dead = incarnation + 1, False
