@@ -7,6 +7,8 @@ latency is that of latency.py, across a link. `across` has the topologies and sa
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -55,8 +57,19 @@ def loops_of(ns):
     return int(ns / ((time.perf_counter_ns() - start) / n))
 
 
+BARE = "import time; t = time.perf_counter()\nfor _ in range({}): pass\nprint(time.perf_counter() - t)"
+
+
+def burnt_s(processes, loops):
+    """Seconds until so many bare processes have looped as often, taken together."""
+    command = [sys.executable, "-c", BARE.format(loops // processes)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
+    return max(float(each.communicate()[0]) for each in running)
+
+
 def busy_bolts(options):
     share = Figure("bolt that burns 20 µs, 2 tasks on 2 workers ÷ on 1", at_least=1.7)
+    bare = Figure("the same loops in bare processes, 2 ÷ 1")
     total = options.size(60_000)
     for _ in range(options.rounds):
         loops, took = loops_of(BURN_NS), []
@@ -65,7 +78,8 @@ def busy_bolts(options):
                 finish(begin(across.burning, workers=workers), total, total)
                 took.append(lasted(kept))
         share.add((took[0] + took[2]) / 2 / took[1])
-    return [share]
+        bare.add(burnt_s(1, total * loops) / burnt_s(2, total * loops))
+    return [share, bare]
 
 
 def record_rate(total, *, acked, config=None, launcher=None):
