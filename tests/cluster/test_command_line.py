@@ -111,9 +111,9 @@ def test_logs_of_workers_come_together_and_are_kept(folder: Path) -> None:
     command = ("run", "t.yaml", "--workers", "2", "--set", f"state_dir={folder / 'state'}")
     code, out, err = run(folder, *RAINBAND, *command)
     assert code == 0, err
-    assert "seven" in err
+    assert re.search(r"^worker 1 \w+/take/1: seven$", err, re.MULTILINE)
     assert "seven, in" in out
-    assert "WARNING mine [rainband-take-0] seven" in (folder / "state" / "logs" / "worker-1.log").read_text()
+    assert "/take/1] seven" in (folder / "state" / "logs" / "worker-1.log").read_text()
     assert not (folder / "state" / "logs" / "worker-0.log").exists()
 
 

@@ -116,7 +116,7 @@ def test_who_waits_when_the_channel_closes_gets_an_error(ends: Ends) -> None:
 
 def test_log_records_are_dropped_before_memory_is(ends: Ends) -> None:
     for n in range(1500):
-        ends.client.post(Log("x", logging.INFO, str(n), "", 0.0, "", "", 1))
+        ends.client.post(Log("x", logging.INFO, str(n), "", 0.0, "", "", 1, ""))
     assert len(ends.client._waiting) == 1000
     assert ends.client.is_behind
     seen: list[Any] = []

@@ -52,9 +52,9 @@ def test_levels_of_the_supervisor_count(caplog: pytest.LogCaptureFixture) -> Non
     logging.getLogger("chatty").setLevel(logging.ERROR)
     assert levels()["chatty"] == logging.ERROR
     assert levels()[""] == logging.root.level
-    replay(3, Log("chatty", logging.INFO, "x", "", 0.0, "", "", 1))
+    replay(3, Log("chatty", logging.INFO, "x", "", 0.0, "", "", 1, ""))
     assert caplog.records == []
-    replay(3, Log("root", logging.WARNING, "y", "", 0.0, "", "", 1))
+    replay(3, Log("root", logging.WARNING, "y", "", 0.0, "", "", 1, ""))
     assert [record.name for record in caplog.records] == ["root"]
 
 
@@ -97,7 +97,7 @@ def test_what_is_logged_comes_in_order_before_the_book_is_closed(caplog: pytest.
     book = Logbook()
     book.warn("worker %d", 1)
     for n in range(500):
-        book.replay(1, Log("chatty", logging.WARNING, str(n), "", 0.0, "", "", 1))
+        book.replay(1, Log("chatty", logging.WARNING, str(n), "", 0.0, "", "", 1, ""))
     book.close(10)
     assert caplog.messages == ["worker 1", *map(str, range(500))]
     assert caplog.records[0].filename == "test_cluster_logs.py"
@@ -141,3 +141,28 @@ def test_what_a_handler_raises_ends_nothing(capsys: pytest.CaptureFixture[str]) 
     book.close(10)
     assert seen == ["1", "2"]
     assert "SystemExit: full" in capsys.readouterr().err
+
+
+def test_records_of_components_say_which_task(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posted: list[Log] = []
+    Forwarder.install(posted.append, {})
+    keep_file(tmp_path, 1)
+    thread = threading.Thread(target=logging.getLogger("chatty").warning, args=("seven",))
+    logs.mark(thread, "t/take/2")
+    thread.start()
+    thread.join()
+    [told] = posted
+    assert told.place == "t/take/2"
+    assert "WARNING chatty [t/take/2] seven" in (tmp_path / "logs" / "worker-1.log").read_text()
+    caplog.clear()
+    replay(1, told)
+    seen: Any = caplog.records[0]
+    assert (seen.getMessage(), seen.worker, seen.place) == ("seven", 1, "t/take/2")
+    handlers, logging.root.handlers = logging.root.handlers, []  # nobody has set up logging
+    try:
+        replay(1, told)
+    finally:
+        logging.root.handlers = handlers
+    assert capsys.readouterr().err == "worker 1 t/take/2: seven\n"

@@ -1,9 +1,10 @@
 """Log records of worker processes: sent to the supervisor, where they join its own, and kept in a file of each worker.
 
 In a worker one handler on the root logger takes every record that the levels let through, makes it text, and posts it;
-the supervisor logs it again under the same logger, time and place, with an attribute `worker`, so that formats, levels
-and handlers of the user's process hold for all. Besides, `logs/worker-N.log` in the state folder has the records of one
-worker, incarnation after incarnation, also those that a dying one could not send any more.
+the supervisor logs it again under the same logger, time and place, with the attributes `worker` and `place` (which task
+of which component), so that formats, levels and handlers of the user's process hold for all. Where nobody has set up
+logging both stand before the text. Besides, `logs/worker-N.log` in the state folder has the records of one worker,
+incarnation after incarnation, also those that a dying one could not send any more.
 
 Secrets of a topology file are hidden in both. Workers that are threads need nothing of this: their records are those of
 the process.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,11 +23,13 @@ from .messages import Log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Forwarder", "hide", "keep_file", "levels", "replay"]
+__all__ = ["Forwarder", "hide", "keep_file", "levels", "mark", "replay"]
 
 _FILE_BYTES: Final = 4 * 2**20
 _OLD_FILES: Final = 3
-_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s [%(threadName)s] %(message)s"
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s [%(place)s] %(message)s"
+_PLACE: Final = "rainband_place"  # attribute of an executor's thread
+_OURS: Final = str(Path(__file__).parents[1])
 
 
 _masks: list[Callable[[str], str]] = []
@@ -34,6 +38,15 @@ _masks: list[Callable[[str], str]] = []
 def hide(mask: Callable[[str], str]) -> None:
     """From now on hide what `mask` replaces in all that this worker logs."""
     _masks.append(mask)
+
+
+def mark(thread: threading.Thread, place: str) -> None:
+    """From now on `place` is where this thread's records come from."""
+    setattr(thread, _PLACE, place)
+
+
+def _place() -> str:
+    return str(getattr(threading.current_thread(), _PLACE, ""))
 
 
 def _masked(text: str) -> str:
@@ -79,9 +92,8 @@ class Forwarder(logging.Handler):
                 trace = logging.Formatter().formatException(record.exc_info)
             thread = record.threadName or ""
             text, trace = _masked(record.getMessage()), _masked(trace)
-            self._post(
-                Log(record.name, record.levelno, text, trace, record.created, thread, record.pathname, record.lineno)
-            )
+            path, line = record.pathname, record.lineno
+            self._post(Log(record.name, record.levelno, text, trace, record.created, thread, path, line, _place()))
         except Exception:  # noqa: BLE001 - as every handler does it
             self.handleError(record)
 
@@ -103,6 +115,8 @@ class _LateFile(logging.handlers.RotatingFileHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, without secrets."""
+        if not hasattr(record, "place"):
+            record.place = _place() or record.threadName
         return _masked(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -120,11 +134,14 @@ def replay(worker: int, told: Log) -> None:
     logger = logging.getLogger(told.name if told.name != "root" else None)
     if not logger.isEnabledFor(told.level):
         return
-    record = logger.makeRecord(told.name, told.level, told.path, told.line, told.text, (), None)
+    text = told.text
+    if not logger.hasHandlers() and not told.path.startswith(_OURS):
+        text = f"worker {worker} {told.place}: {text}".replace(" : ", ": ", 1)  # ours say where they come from
+    record = logger.makeRecord(told.name, told.level, told.path, told.line, text, (), None)
     record.created = told.created
     record.msecs = told.created % 1 * 1000
     record.threadName = told.thread
     record.processName = f"worker {worker}"
-    record.worker = worker
+    record.worker, record.place = worker, told.place
     record.exc_text = told.traceback or None
     logger.handle(record)

@@ -193,7 +193,10 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A log record: logger, level, text, text of the traceback, time, thread, file, line."""
+    """A log record: logger, level, text, text of the traceback, time, thread, file, line.
+
+    And, from a component, its `<topology>/<component>/<task>`; empty from elsewhere.
+    """
 
     name: str
     level: int
@@ -203,6 +206,7 @@ class Log:
     thread: str
     path: str
     line: int
+    place: str
 
 
 # From the supervisor to a worker.

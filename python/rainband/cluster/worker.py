@@ -31,7 +31,7 @@ import zmq
 from rainband.engine_threads import EngineThreads
 from rainband.runtime import Runtime
 
-from . import native
+from . import logs, native
 from .control import Client
 from .failures import load_failure, run_failure
 from .keys import Doorkeeper
@@ -224,8 +224,11 @@ class _Part:
         }
         self.engine: WorkerEngine = new_engine(plan.core, self.runtime, options)
         pointer, self.endpoint = sockets.bind(start.endpoint)
-        own = [(index, plan.components[component].name) for index, component, _ in self.engine.own_executors()]
+        executors = self.engine.own_executors()
+        own = [(index, plan.components[component].name) for index, component, _ in executors]
         self._threads = EngineThreads(self.engine, own, self._on_defect, client.wake)
+        for thread, (_, component, tasks) in zip(self._threads.all, executors, strict=False):  # and a timer
+            logs.mark(thread, f"{plan.name}/{plan.components[component].name}/{'+'.join(map(str, tasks))}")
         self._has_started = False
         self._is_told_over = False
         self._installed = 0  # the latest view; written by the commands' thread
