@@ -120,16 +120,22 @@ def test_values_large_and_such_that_cannot_travel(config: dict[str, str], caplog
 
 
 def test_a_pause_and_a_drain(config: dict[str, str]) -> None:
-    running = scenes.endless.start(workers=2, config=config)
-    wait_until(lambda: running.report().components["counts"].acked > 100)
-    running.deactivate()
-    wait_until(lambda: running.report().pending == 0)
-    before = running.report().components["numbers"].emitted
-    time.sleep(0.6)  # two reports
-    assert running.report().components["numbers"].emitted == before
-    running.activate()
-    wait_until(lambda: running.report().components["numbers"].emitted > before)
-    report = running.stop()
+    with scenes.endless.start(workers=2, config=config) as running:
+
+        def counts() -> tuple[int, int]:
+            components = running.report().components
+            return components["numbers"].emitted, components["counts"].acked
+
+        wait_until(lambda: min(counts()) > 100)  # both workers have reported
+        running.deactivate()
+        time.sleep(0.6)  # two reports
+        wait_until(lambda: counts()[0] == counts()[1])
+        before = counts()
+        time.sleep(0.6)
+        assert counts() == before
+        running.activate()
+        wait_until(lambda: counts()[0] > before[0])
+        report = running.stop()
     check(report)
     assert report.components["numbers"].roots.acked == report.components["counts"].acked
 
